@@ -1,0 +1,43 @@
+"""Metadata and dependencies of vitjax."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'vitjax/__init__.py').read_text())[1]
+
+setup(
+    name='vitjax',
+    version=VERSION,
+    description='From the local filter to the whole image: vision and sequence models in JAX/Flax',
+    long_description=(HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['vitjax', 'vitjax.*']),
+    install_requires=[
+        'absl-py',
+        'array_record',
+        'flax>=0.12',
+        'grain>=0.2.18',
+        'importlib_resources',  # tensorflow-datasets imports it without asking for it
+        'jax>=0.10',
+        'ml-collections>=1.1',
+        'numpy',
+        'optax>=0.2.8',
+        'orbax-checkpoint>=0.12.8',
+        'pillow>=11',
+        'scikit-learn>=1.5',
+        'tensorboardX>=2.6',
+        'tensorflow-datasets>=4.9.10',
+        'tqdm',
+    ],
+    extras_require={
+        'cuda': ['jax[cuda12]'],
+        'tpu': ['jax[tpu]'],
+        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
+    },
+    entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},
+)
