@@ -1,11 +1,19 @@
-"""The one error that a user's mistake raises: the command line prints it as one line, exit code 2."""
+"""Errors that the command line prints as one line, without a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user can put right: says what is wrong, where, and what to do, in one line."""
+    """A user's mistake: one line that says what is wrong, where, and what to do. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, as on a full disk: one line that says why. Exit code 1."""
+
+
+class Preempted(Exception):  # noqa: N818 - nothing went wrong
+    """A run that was told to stop (SIGTERM) and has saved all it needs to go on. Exit code 143."""
 
 
 class CorruptExample(UserError):

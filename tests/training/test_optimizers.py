@@ -1,0 +1,287 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from vitjax.config import arguments
+from vitjax.errors import UserError
+from vitjax.training import optimizers
+
+NAMES = pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
+RATE = 0.1
+D, HEADS, HEAD, MLP = 8, 2, 4, 24
+
+
+def options(name, **changes):
+    defaults = {key: default for key, (_, default) in arguments('optimizer', name).items()}
+    return ml_collections.ConfigDict(defaults | {'name': name} | changes)
+
+
+def constant(step):
+    return RATE
+
+
+def stack(depth):
+    return {
+        'attention': {
+            'query': {'kernel': (depth, D, HEADS, HEAD), 'bias': (depth, HEADS, HEAD)},
+            'out': {'kernel': (depth, HEADS, HEAD, D)},
+        },
+        'mlp': {'hidden': {'kernel': (depth, D, MLP), 'bias': (depth, MLP)}},
+        'temperature': (depth,),
+    }
+
+
+SHAPES = {
+    'stem': {'kernel': (3, 3, 2, D)},
+    'stage': {'conv': {'kernel': (3, 3, 2, D)}},
+    'encoder': {'class_token': (1, 1, D), 'blocks': stack(2), 'norm': {'scale': (D,)}},
+    'decoder': {'blocks': {'attention': {'value': {'kernel': (3, D, HEADS, HEAD)}}}},
+    'head': {'kernel': (D, 10), 'bias': (10,)},
+}
+
+
+def random_like(shapes, seed):
+    generator = np.random.default_rng(seed)
+
+    def values(shape):
+        # Layers and leaves of unlike sizes, so that what one does to another would show.
+        size = np.exp(2 * generator.normal(size=(*shape[:1], *(1 for _ in shape[1:]))))
+        return (size * generator.normal(size=shape)).astype(np.float32)
+
+    return jax.tree.map(values, shapes, is_leaf=lambda node: isinstance(node, tuple))
+
+
+def unstacked(tree):
+    """The same parameters, each layer held by itself."""
+    if not isinstance(tree, dict):
+        return tree
+    held = {key: unstacked(value) for key, value in tree.items() if key != 'blocks'}
+    if 'blocks' in tree:
+        depth = len(jax.tree.leaves(tree['blocks'])[0])
+        for layer in range(depth):
+            held[f'block{layer}'] = jax.tree.map(lambda leaf, i=layer: leaf[i], tree['blocks'])
+    return held
+
+
+def updates_of(transformation, params, gradients):
+    """Updates of the last of several steps."""
+
+    # Compiling is most of these tests' time.
+    @partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+    def step(gradient, state, params):
+        updates, state = transformation.update(gradient, state, params)
+        return updates, state, optax.apply_updates(params, updates)
+
+    state = jax.jit(transformation.init)(params)
+    for gradient in gradients:
+        updates, state, params = step(gradient, state, params)
+    return updates
+
+
+def numbers_in_state(transformation, params):
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(transformation.init, params)))
+
+
+def assert_close(one, other, **tolerance):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+@NAMES
+def test_a_stack_learns_as_its_layers_would(name):
+    changes = {'momentum_dtype': 'float32', 'factor_from': 4} if name == 'adafactor' else {}
+    config = options(name, weight_decay=0.1, clip_norm=1.0, **changes)
+    params = random_like(SHAPES, 0)
+    gradients = [random_like(SHAPES, seed) for seed in (1, 2, 3)]
+    stacked = updates_of(optimizers.create(config, constant, params), params, gradients)
+    single = unstacked(params)
+    separate = updates_of(
+        optimizers.create(config, constant, single), single, [unstacked(g) for g in gradients]
+    )
+    assert_close(unstacked(stacked), separate, rtol=1e-4, atol=1e-5)
+
+
+FLAT = {'mlp': {'hidden': {'kernel': (8, 40), 'bias': (40,)}, 'norm': {'scale': (8,)}}}
+KERNELS = {'mlp': {'hidden': {'kernel': True, 'bias': False}, 'norm': {'scale': False}}}
+REFERENCES = {
+    'sgd': optax.chain(
+        optax.trace(0.9), optax.add_decayed_weights(0.1, KERNELS), optax.scale(-RATE)
+    ),
+    'adam': optax.adamw(RATE, weight_decay=0.1, mask=KERNELS),
+    'adamw': optax.adamw(RATE, weight_decay=0.1, mask=KERNELS),
+    'lamb': optax.lamb(RATE, weight_decay=0.1, mask=KERNELS),
+    'lion': optax.lion(RATE, weight_decay=0.1, mask=KERNELS),
+    'muon': optax.contrib.muon(
+        RATE,
+        weight_decay=0.1,
+        weight_decay_mask=KERNELS,
+        adam_b2=0.95,
+        consistent_rms=0.2,
+        adam_weight_decay=0.0,
+        nesterov=False,
+    ),
+    'adafactor': optax.adafactor(
+        RATE,
+        min_dim_size_to_factor=8,
+        multiply_by_parameter_scale=False,
+        momentum=0.9,
+        weight_decay_rate=0.1 * RATE,
+        weight_decay_mask=KERNELS,
+    ),
+}
+
+
+@NAMES
+def test_equals_the_reference_on_a_plain_tree(name):
+    changes = {
+        'adafactor': {'factor_from': 8, 'momentum_dtype': 'float32'},
+        'muon': {'nesterov': False},
+    }.get(name, {})
+    params, gradients = random_like(FLAT, 0), [random_like(FLAT, seed) for seed in (1, 2, 3)]
+    ours = optimizers.create(options(name, weight_decay=0.1, **changes), constant, params)
+    assert_close(
+        updates_of(ours, params, gradients),
+        updates_of(REFERENCES[name], params, gradients),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@NAMES
+def test_state_is_a_tree_of_arrays_that_jit_keeps_as_it_is(name):
+    params = random_like(SHAPES, 0)
+    transformation = optimizers.create(options(name, clip_norm=1.0), constant, params)
+    state = transformation.init(params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    described = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+    _, updated = jax.eval_shape(transformation.update, params, state, params)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), updated) == described
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lamb', 'adafactor', 'muon'])
+def test_frozen_parameters_are_as_if_they_were_not_there(name):
+    params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
+    frozen = optimizers.create(
+        options(name, frozen=('^encoder/', '^stem'), clip_norm=1.0, weight_decay=0.1),
+        constant,
+        params,
+    )
+    updates = updates_of(frozen, params, [gradients])
+    for part in ('encoder', 'stem'):
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates.pop(part)))
+
+    rest = {key: params[key] for key in updates}
+    alone = optimizers.create(options(name, clip_norm=1.0, weight_decay=0.1), constant, rest)
+    expected = updates_of(alone, rest, [{key: gradients[key] for key in rest}])
+    assert_close(updates, expected, rtol=1e-5, atol=1e-7)
+    assert numbers_in_state(frozen, params) == numbers_in_state(alone, rest)
+
+
+def test_decay_spares_what_matches():
+    params = random_like(SHAPES, 0)
+    config = options('adamw', weight_decay=0.5, no_decay=('bias', 'scale', '^head/'))
+    transformation = optimizers.create(config, constant, params)
+    zeros = jax.tree.map(np.zeros_like, params)
+    updates = updates_of(transformation, params, [zeros])
+    hidden = updates['encoder']['blocks']['mlp']['hidden']
+    for spared in (updates['head']['kernel'], updates['encoder']['norm']['scale'], hidden['bias']):
+        np.testing.assert_array_equal(spared, 0)
+    np.testing.assert_allclose(
+        hidden['kernel'],
+        -RATE * 0.5 * params['encoder']['blocks']['mlp']['hidden']['kernel'],
+        rtol=1e-6,
+    )
+
+
+def test_the_norm_is_clipped_over_all_parameters():
+    params = random_like(SHAPES, 0)
+    config = options('sgd', momentum=0.0, clip_norm=2.0)
+    updates = updates_of(optimizers.create(config, constant, params), params, [params])
+    norms = [np.linalg.norm(leaf) for leaf in jax.tree.leaves(updates)]
+    assert np.linalg.norm(norms) == pytest.approx(2.0 * RATE, rel=1e-5)
+
+
+def test_the_schedule_sets_the_step():
+    params = {'weight': jnp.zeros(3)}
+    transformation = optimizers.create(
+        options('sgd', momentum=0.0), lambda step: 0.5 * (step + 1), params
+    )
+    state, seen = transformation.init(params), []
+    for _ in range(3):
+        updates, state = transformation.update({'weight': jnp.ones(3)}, state, params)
+        seen.append(float(updates['weight'][0]))
+    assert seen == [-0.5, -1.0, -1.5]
+
+
+# Parameter -> sides of the matrix that muon makes orthogonal, layer by layer; None: left to Adam.
+MATRICES = {
+    'encoder/blocks/attention/query/kernel': (D, HEADS * HEAD),
+    'decoder/blocks/attention/value/kernel': (D, HEADS * HEAD),
+    'encoder/blocks/attention/out/kernel': (HEADS * HEAD, D),
+    'encoder/blocks/mlp/hidden/kernel': (D, MLP),
+    'stage/conv/kernel': (3 * 3 * 2, D),
+    'encoder/blocks/attention/query/bias': None,
+    'encoder/blocks/mlp/hidden/bias': None,
+    'encoder/blocks/temperature': None,
+    'encoder/norm/scale': None,
+    'encoder/class_token': None,
+    'stem/kernel': None,
+    'head/kernel': None,
+}
+
+
+@pytest.fixture(scope='module')
+def muon_updates():
+    params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
+    transformation = optimizers.create(options('muon', rms=0.2), lambda step: 1.0, params)
+    return updates_of(transformation, params, [gradients]), gradients
+
+
+@pytest.mark.parametrize('parameter', MATRICES)
+def test_muon_makes_hidden_kernels_orthogonal(parameter, muon_updates):
+    found, gradients = muon_updates
+    for key in parameter.split('/'):
+        found, gradients = found[key], gradients[key]
+    if MATRICES[parameter] is None:
+        # The first update of Adam has one size everywhere.
+        np.testing.assert_allclose(found, -np.sign(gradients), rtol=1e-3)
+        return
+    matrices = np.asarray(found).reshape(-1, *MATRICES[parameter])
+    values = np.linalg.svd(matrices, compute_uv=False) / (0.2 * max(MATRICES[parameter]) ** 0.5)
+    # Newton-Schulz brings all but the smallest singular values to between 0.7 and 1.2.
+    assert values.max() < 1.3
+    assert np.median(values) > 0.6
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'frozen': ('encoder/',)}, None),
+        ({'frozen': ('encodr/',)}, r"frozen: 'encodr/' matches no parameter.*such as encoder/"),
+        ({'frozen': ('(',)}, r"frozen: '\(' is no regular expression"),
+        ({'frozen': ('.',)}, 'frozen matches every parameter'),
+        ({'no_decay': ('bias', 'token', 'positions')}, None),
+        ({'no_decay': ('bais',)}, "no_decay: 'bais' matches no parameter"),
+        ({'no_decay': ('[',)}, r"no_decay: '\[' is no regular expression"),
+        ({'adam_for': ('*',)}, r"adam_for: '\*' is no regular expression"),
+    ],
+)
+def test_patterns_are_checked(changes, message):
+    params = random_like(SHAPES, 0)
+    config = options('muon', **changes)
+    if message is None:
+        optimizers.create(config, constant, params).init(params)
+        return
+    with pytest.raises(UserError, match=message):
+        optimizers.create(config, constant, params)
+
+
+def test_an_unknown_name_is_refused():
+    config = ml_collections.ConfigDict({'name': 'lamp'})
+    with pytest.raises(UserError, match="did you mean 'lamb'"):
+        optimizers.create(config, constant, {'weight': jnp.zeros(3)})

@@ -1,0 +1,49 @@
+"""FLOPs counted from the traced computation, so that they hold for every model."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.extend.core import jaxprs_in_params
+
+
+def count_flops(function: Callable[..., Any], *args: Any) -> int:
+    """FLOPs of the matrix products and convolutions that a function does; 2 a multiply-add.
+
+    Nothing is computed or compiled: the arguments may be `jax.ShapeDtypeStruct`. Loops count as
+    often as they run. Element-wise work (norms, softmax, activations) is left out, as in the
+    papers' figures.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def model_cost(model: nn.Module) -> tuple[int, int]:
+    """Parameters of an image model, and FLOPs of its forward pass over one image of its own size."""
+    size = model.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    images = jax.ShapeDtypeStruct((1, height, width, model.in_channels), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
+    return parameters, count_flops(model.apply, variables, images)
+
+
+def _count(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        times = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        for inner in jaxprs_in_params(equation.params):
+            total += times * _count(inner)
+        if equation.primitive.name == 'dot_general':
+            (contracted, _), _ = equation.params['dimension_numbers']
+            shape = equation.invars[0].aval.shape
+            depth = math.prod(shape[axis] for axis in contracted)
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        elif equation.primitive.name == 'conv_general_dilated':
+            kernel = equation.invars[1].aval.shape
+            out_axis = equation.params['dimension_numbers'].rhs_spec[0]
+            depth = math.prod(kernel) // kernel[out_axis]  # products an output value sums
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    return total

@@ -1,0 +1,231 @@
+"""Checkpoints on disk; the only file that knows Orbax.
+
+A checkpoint is a folder named by its step, with the items `model` (what later use needs), `training`
+(what only a resumed run needs), `data` (the input iterator's state) and `meta` (config, versions).
+Orbax writes to a temporary folder and renames it, so that a killed run leaves no half checkpoint behind.
+"""
+
+import contextlib
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vitjax.errors import RunError, UserError
+
+# Orbax and absl speak of every step they take; a user needs what goes wrong, which raises.
+logging.getLogger('absl').setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: made if it does not exist.
+      keep: the newest so many stay.
+      best: name of a metric whose best `keep_best` checkpoints stay too; '-NAME' if less is better.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, keep: int = 1, best: str | None = None, keep_best: int = 1
+    ):
+        self.folder = Path(folder).absolute()
+        policies = [checkpoint_managers.LatestN(keep)]
+        if best:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: _score(metrics, best),
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+        )
+        self._open()
+
+    def _open(self) -> None:
+        with _disk_errors(self.folder):
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        step: int,
+        *,
+        model: Any,
+        training: Any,
+        data: grain.DatasetIterator,
+        meta: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Copies everything and returns; writing goes on behind. RunError if the disk does not take it."""
+        with _disk_errors(self.folder):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    training=ocp.args.StandardSave(training),
+                    data=grain.checkpoint.CheckpointSave(data),
+                    meta=ocp.args.JsonSave(dict(meta)),
+                ),
+                metrics=dict(metrics) if metrics else None,
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Returns when everything is written; RunError if the disk did not take it."""
+        with _disk_errors(self.folder):
+            self._manager.wait_until_finished()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What was saved as `meta`."""
+        return self._manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        ).meta
+
+    def shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
+        """Path of each array of an item -> its shape, without reading the arrays."""
+        return _stored_shapes(self.folder / str(step) / item)
+
+    def restore(
+        self, step: int, *, model: Any, training: Any, data: grain.DatasetIterator
+    ) -> tuple[Any, Any]:
+        """Reads a checkpoint into trees of `jax.ShapeDtypeStruct` and sets the data iterator.
+
+        Returns the model's and the training's tree, sharded as the given ones say.
+        """
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(model),
+                training=ocp.args.StandardRestore(training),
+                data=grain.checkpoint.CheckpointRestore(data),
+            ),
+        )
+        return restored.model, restored.training
+
+    def discard(self, step: int) -> None:
+        """Moves a checkpoint that cannot be read out of the way, as STEP.corrupt."""
+        self._manager.close()
+        if jax.process_index() == 0:
+            target = self.folder.with_name(f'{self.folder.name}.corrupt') / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(target)
+        if jax.process_count() > 1:
+            jax.experimental.multihost_utils.sync_global_devices('discard checkpoint')
+        self._open()
+
+    def close(self) -> None:
+        with _disk_errors(self.folder):
+            self._manager.close()
+
+
+def restore_model(folder: str | Path, model: Any, step: int | None = None) -> tuple[Any, int]:
+    """Reads only the `model` item of the newest readable checkpoint (or of the one at `step`).
+
+    Args:
+      folder: a run's `checkpoints`.
+      model: tree of `jax.ShapeDtypeStruct`.
+
+    Returns:
+      The tree with the arrays, and the step.
+
+    Raises:
+      UserError: no checkpoint, none that can be read, or one that does not fit the tree.
+    """
+    folder = Path(folder).absolute()
+    steps = (
+        sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit()) if folder.is_dir() else []
+    )
+    if step is not None and step not in steps:
+        raise UserError(f'{folder}: no checkpoint of step {step}; there are: {steps}')
+    if not steps:
+        raise UserError(f'{folder}: no checkpoint')
+    failure = None
+    for candidate in [step] if step is not None else reversed(steps):
+        path = folder / str(candidate) / 'model'
+        try:
+            stored = _stored_shapes(path)
+        except Exception as error:
+            failure = error
+            continue
+        compare_shapes(path, stored, array_shapes(model))
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                return reader.restore(path, model), candidate
+        except Exception as error:
+            failure = error
+            logging.getLogger(__name__).warning('%s', unreadable(path, error))
+    raise UserError(unreadable(folder, failure))
+
+
+def save_model(folder: str | Path, step: int, model: Any) -> None:
+    """Writes a checkpoint that holds the `model` item only; returns when it is on the disk."""
+    folder = Path(folder).absolute()
+    with _disk_errors(folder), ocp.StandardCheckpointer() as writer:
+        writer.save(folder / str(step) / 'model', model)
+
+
+def array_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """'/'-joined path of each array in a tree -> its shape."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if hasattr(leaf, 'shape')
+    }
+
+
+def compare_shapes(
+    place: str | Path, stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    """UserError that names the arrays on both sides, unless all names and shapes are the same."""
+    differences = [
+        f'{name} is {stored.get(name, "missing")} in the checkpoint, {wanted.get(name, "missing")} in the model'
+        for name in sorted(stored.keys() | wanted.keys())
+        if stored.get(name) != wanted.get(name)
+    ]
+    if differences:
+        more = f', and {len(differences) - 3} more' if len(differences) > 3 else ''
+        raise UserError(f'{place} does not fit: {"; ".join(differences[:3])}{more}')
+
+
+def unreadable(place: str | Path, error: Exception | None) -> str:
+    """One line that says that a checkpoint cannot be read, and why."""
+    reason = ' '.join(str(error).split())[:200]
+    return f'{place} cannot be read ({type(error).__name__}: {reason})'
+
+
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with ocp.StandardCheckpointer() as reader:
+        return array_shapes(reader.metadata(path).item_metadata.tree)
+
+
+def _score(metrics: Mapping[str, float], name: str) -> float:
+    """What a checkpoint is ranked by; more is better, and a NaN is worst."""
+    value = -metrics[name[1:]] if name.startswith('-') else metrics[name]
+    return -math.inf if math.isnan(value) else value
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path):
+    """Turns what a full or failing disk raises, here or in Orbax's threads, into one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's are ValueErrors
+        reason = ' '.join(str(error).split())[:200]
+        whole = sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit())
+        last = f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
+        raise RunError(f'cannot write a checkpoint in {folder}: {reason}; {last}') from error

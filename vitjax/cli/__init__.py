@@ -1,0 +1,96 @@
+"""The command line: `vitjax COMMAND`, one file a command.
+
+A command's module has `add_arguments(parser)` and `run(args) -> exit code`; it imports what it
+needs inside `run`, so that `--help` answers at once.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+
+COMMANDS = {
+    'train': 'train a model as a config says, or go on with a run',
+    'eval': "print the metrics of a run's checkpoint as one JSON line",
+    'predict': 'print the most likely labels of images',
+    'models': 'list the models with parameters and FLOPs',
+    'bench': 'measure import, compile, step and input time',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns 0 when done, 2 for a user's mistake, 1 for anything else."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog='vitjax', description='From the local filter to the whole image.'
+    )
+    parser.add_argument('--version', action='store_true', help='print the version')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND')
+    for name, help_text in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text, description=_module(name).__doc__)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_argument('--debug', action='store_true', help='show tracebacks')
+        _module(name).add_arguments(command)
+    args, rest = parser.parse_known_args(argv)
+    if args.version:
+        import vitjax
+
+        print(vitjax.__version__)
+        return 0
+    if not args.command:
+        parser.print_help(sys.stderr)
+        return 2
+    args.overrides = {}
+    if hasattr(args, 'config'):
+        args.overrides, rest = _config_overrides(rest)
+    if rest:
+        commands.choices[args.command].error(f'unknown arguments: {" ".join(rest)}')
+    return _run(args)
+
+
+def _module(name: str):
+    return importlib.import_module(f'vitjax.cli.{name}')
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Runs a parsed command; expected failures become one line on stderr."""
+    from vitjax.errors import Preempted, RunError, UserError
+
+    logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
+    try:
+        return _module(args.command).run(args) or 0
+    except BrokenPipeError:  # whoever reads stdout has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Preempted:
+        return 143
+    except (UserError, RunError) as error:
+        if args.debug:
+            raise
+        print(f'vitjax {args.command}: error: {error}', file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except Exception as error:
+        if args.debug:
+            raise
+        reason = ' '.join(str(error).split()) or 'no message'
+        print(
+            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} (--debug shows where)',
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _config_overrides(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of a command line."""
+    overrides, rest = {}, []
+    words = iter(words)
+    for word in words:
+        if not word.startswith('--config.'):
+            rest.append(word)
+            continue
+        key, equals, value = word.removeprefix('--config.').partition('=')
+        overrides[key] = value if equals else next(words, '')
+    return overrides, rest

@@ -1,0 +1,5 @@
+"""bench"""
+
+
+def add_arguments(parser):
+    pass

@@ -1,0 +1,38 @@
+"""Prints the metrics of a run's checkpoint on a split of its data, as one JSON line."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--workdir', required=True, type=Path, help="the run's folder")
+    parser.add_argument('--step', type=int, help='of the checkpoint; the newest if not given')
+    parser.add_argument('--split', help="such as test or train[:10%%]; the config's if not given")
+    parser.add_argument('--batch_size', type=int)
+
+
+def run(args: argparse.Namespace) -> int:
+    from vitjax.config import read_config
+    from vitjax.errors import UserError
+
+    stored = args.workdir / 'config.json'
+    if not stored.is_file():
+        raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
+    overrides = {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
+    config = read_config(
+        str(stored), {key: str(value) for key, value in overrides.items() if value is not None}
+    )
+
+    from vitjax.checkpoints import restore_model
+    from vitjax.training.evaluation import Evaluator
+    from vitjax.training.experiment import Experiment
+    from vitjax.training.state import join_state, split_state
+
+    experiment = Experiment(config)
+    model, training = split_state(experiment.abstract_state)
+    model, step = restore_model(args.workdir / 'checkpoints', model, args.step)
+    state = join_state(experiment.abstract_state, model, training)
+    metrics = Evaluator(experiment)(state.variables)
+    print(json.dumps({'step': step, 'split': config.data.eval_split, **metrics}))
+    return 0

@@ -1,0 +1,34 @@
+"""Lists the models that match a shell pattern, with parameters and FLOPs of one forward pass.
+
+FLOPs count a multiplication and an addition as two, for one image at the model's own size.
+"""
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('pattern', nargs='?', default='*', help="such as 'vit_*16'")
+    parser.add_argument('--json', action='store_true', help='one JSON object a line')
+
+
+def run(args: argparse.Namespace) -> int:
+    import vitjax
+    from vitjax.analysis.flops import model_cost
+    from vitjax.errors import unknown
+
+    names = vitjax.list_models(args.pattern)
+    if not names:
+        raise unknown('model', args.pattern, vitjax.list_models())
+    if not args.json:
+        print(f'{"name":<16}{"image":>10}{"parameters":>16}{"GFLOPs":>10}')
+    for name in names:
+        model = vitjax.create_model(name)
+        parameters, flops = model_cost(model)
+        if args.json:
+            row = {'name': name, 'image_size': model.image_size}
+            print(json.dumps(row | {'parameters': parameters, 'flops': flops}), flush=True)
+        else:
+            size = f'{model.image_size}'
+            print(f'{name:<16}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
+    return 0

@@ -1,0 +1,49 @@
+"""Prints the most likely labels of images, a line an image: file, then label and probability."""
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
+    parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
+    parser.add_argument('--top', type=int, default=5, help='how many labels (default 5)')
+    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument('--json', action='store_true', help='one JSON object a line')
+
+
+def run(args: argparse.Namespace) -> int:
+    import jax
+    import numpy as np
+
+    import vitjax
+    from vitjax.errors import UserError
+
+    if args.top < 1 or args.batch_size < 1:
+        raise UserError('--top and --batch_size must be at least 1')
+    pretrained = vitjax.load(args.checkpoint)
+    model, labels = pretrained.model, pretrained.labels
+
+    @jax.jit
+    def probabilities(variables, images):
+        return jax.nn.softmax(model.apply(variables, images))
+
+    for start in range(0, len(args.images), args.batch_size):
+        paths = args.images[start : start + args.batch_size]
+        images = pretrained.preprocess(paths)
+        if start:  # the same shape for every batch, so that it compiles once
+            images = np.pad(images, [(0, args.batch_size - len(paths)), (0, 0), (0, 0), (0, 0)])
+        for path, scores in zip(
+            paths, np.asarray(probabilities(pretrained.variables, images)), strict=False
+        ):
+            best = [
+                (labels[k] if labels else str(k), float(scores[k]))
+                for k in np.argsort(-scores, kind='stable')[: args.top]
+            ]
+            if args.json:
+                top = [{'label': label, 'probability': score} for label, score in best]
+                print(json.dumps({'image': path, 'top': top}, ensure_ascii=False), flush=True)
+            else:
+                text = '  '.join(f'{label} {score:.3f}' for label, score in best)
+                print(f'{path}  {text}', flush=True)
+    return 0

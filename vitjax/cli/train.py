@@ -1,0 +1,66 @@
+"""Trains a model as a config says, evaluates it and keeps checkpoints; run again, it goes on.
+
+Any value of the config can be set on the command line: --config.model.depth=6, --config.steps=500.
+On several hosts, start the same command on each with --distributed.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
+    parser.add_argument('--workdir', required=True, type=Path, help="the run's folder")
+    parser.add_argument(
+        '--distributed', action='store_true', help='train together with other processes'
+    )
+    hosts = parser.add_argument_group('with --distributed, where the cluster does not say it')
+    hosts.add_argument('--coordinator', metavar='HOST:PORT', help='address of process 0')
+    hosts.add_argument('--num_processes', type=int)
+    hosts.add_argument('--process_id', type=int)
+
+
+def run(args: argparse.Namespace) -> int:
+    from vitjax.config import read_config
+
+    # Before JAX looks for devices, so that a mistake in the config answers at once.
+    config = read_config(args.config, args.overrides)
+
+    import jax
+
+    from vitjax.training.loop import train
+
+    if args.distributed:
+        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    metrics = train(config, args.workdir, _stop_on_sigterm())
+    if jax.process_index() == 0:
+        _conclude(args.workdir, metrics)
+    return 0
+
+
+def _stop_on_sigterm():
+    """A function that says, at each step, whether to save and stop."""
+    import jax
+
+    if jax.process_count() > 1:
+        # JAX's coordination service has its own handler; all hosts learn the same last step.
+        from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+        return reached_preemption_sync_point
+    received = []
+    signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    return lambda step: bool(received)
+
+
+def _conclude(workdir: Path, metrics: dict[str, float]) -> None:
+    """The result on stdout, and what to type next."""
+    shown = '  '.join(
+        f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}'
+        for name, value in metrics.items()
+    )
+    print(f'test {shown}')
+    print(f'run: {workdir}')
+    examples = sorted((workdir / 'examples').glob('*')) or ['IMAGE']
+    print(f'next: vitjax predict --checkpoint {workdir} {examples[0]}', file=sys.stdout)

@@ -1,0 +1,91 @@
+"""CIFAR-10 and CIFAR-100 in the binary layout of https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vitjax.data.arrays import Arrays
+from vitjax.errors import UserError
+
+_PIXELS = 3 * 32 * 32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    classes: int
+    names: str  # file with the name of a class in each line
+    files: Mapping[str, tuple[str, ...]]
+    label_bytes: int  # before the pixels of an image; the last of them is the class
+
+
+_LAYOUTS = (
+    _Layout(
+        classes=10,
+        names='batches.meta.txt',
+        files={
+            'train': tuple(f'data_batch_{number}.bin' for number in range(1, 6)),
+            'test': ('test_batch.bin',),
+        },
+        label_bytes=1,
+    ),
+    _Layout(
+        classes=100,
+        names='fine_label_names.txt',
+        files={'train': ('train.bin',), 'test': ('test.bin',)},
+        label_bytes=2,
+    ),
+)
+
+
+def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
+    """'train' and 'test' of a folder with the binary files of CIFAR-10 or CIFAR-100 (fine labels).
+
+    Raises:
+      UserError: the folder is missing or has no such files; when a split is opened: a file is
+        missing or of the wrong length.
+    """
+    if path is None:
+        raise UserError("data set 'cifar' needs config.data.path, the folder of its .bin files")
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f'no folder {path!r} (config.data.path)')
+    for layout in _LAYOUTS:
+        if any((folder / file).is_file() for files in layout.files.values() for file in files):
+            return {name: functools.partial(_open, folder, layout, name) for name in layout.files}
+    raise UserError(
+        f'{path}: neither data_batch_1.bin (CIFAR-10) nor train.bin (CIFAR-100) in it; the binary '
+        'version is needed'
+    )
+
+
+def _open(folder: Path, layout: _Layout, split: str) -> Arrays:
+    size = layout.label_bytes + _PIXELS
+    records = []
+    for file in layout.files[split]:
+        path = folder / file
+        if not path.is_file():
+            raise UserError(f'no file {path}')
+        data = np.fromfile(path, np.uint8)
+        if len(data) % size:
+            raise UserError(
+                f'{path}: {len(data)} bytes are no whole number of images of {size} bytes; '
+                'copy the file again'
+            )
+        records.append(data.reshape(-1, size))
+    records = np.concatenate(records)
+    images = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    labels = records[:, layout.label_bytes - 1]
+    return Arrays(f'{folder} {split}', np.ascontiguousarray(images), labels, _names(folder, layout))
+
+
+def _names(folder: Path, layout: _Layout) -> tuple[str, ...]:
+    path = folder / layout.names
+    if not path.is_file():
+        return tuple(map(str, range(layout.classes)))
+    names = tuple(path.read_text().split())
+    if len(names) != layout.classes:
+        raise UserError(f'{path}: {len(names)} names, expected {layout.classes}')
+    return names

@@ -1,0 +1,111 @@
+"""A folder of image files, with a subfolder for each class."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.data.images import EncodedImage
+from vitjax.data.splits import spread_classes
+from vitjax.errors import UserError
+
+EXTENSIONS = (
+    '.bmp',
+    '.gif',
+    '.jpeg',
+    '.jpg',
+    '.pbm',
+    '.pgm',
+    '.png',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
+
+# Split -> names of its folder, the first that exists counts.
+_SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test', 'val')}
+
+
+def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
+    """'train', 'val' and 'test', as far as there are folders of these names with classes in them.
+
+    Without a 'test' folder, 'val' stands for it. A folder of nothing but classes is all 'train'.
+
+    Raises:
+      UserError: the folder is missing or has no subfolders; when a split is opened: a class without
+        images, or one that 'train' has not.
+    """
+    if path is None:
+        raise UserError(
+            "data set 'folder' needs config.data.path, a folder with one for each class"
+        )
+    root = Path(path)
+    if not root.is_dir():
+        raise UserError(f'no folder {path!r} (config.data.path)')
+    found = {
+        split: root / name
+        for split, names in _SPLITS.items()
+        for name in reversed(names)
+        if _subfolders(root / name)
+    } or {'train': root}
+    labels = _subfolders(found.get('train', next(iter(found.values()))))
+    if not labels:
+        raise UserError(f'{path}: no subfolders in it; images lie in a folder for each class')
+    return {split: functools.partial(Folder, where, labels) for split, where in found.items()}
+
+
+class Folder:
+    """The images below a folder, as a source; any contiguous part has the classes in proportion.
+
+    Args:
+      root: has a subfolder for each class, whose files count at any depth.
+      labels: names of the classes.
+
+    Raises:
+      UserError: a subfolder that is no class, or has no images.
+    """
+
+    def __init__(self, root: Path, labels: tuple[str, ...]):
+        self.name, self.labels = str(root), labels
+        paths, numbers = [], []
+        for label in _subfolders(root):
+            if label not in labels:
+                raise UserError(f'{root / label}: no such class in the training data')
+            files = _images(root / label)
+            if not files:
+                raise UserError(f'{root / label}: no images in it ({", ".join(EXTENSIONS)})')
+            paths += files
+            numbers += [labels.index(label)] * len(files)
+        order = spread_classes(np.array(numbers))
+        self._paths = [paths[index] for index in order]
+        self._numbers = np.array(numbers)[order]
+
+    def __len__(self):
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self._paths[index]
+        return {'image': EncodedImage(path, path), 'label': int(self._numbers[index])}
+
+    def describe(self, index: int) -> str:
+        return self._paths[index]
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    with os.scandir(folder) as entries:
+        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.')))
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(
+        os.path.join(parent, file)
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for file in files
+        if file.lower().endswith(EXTENSIONS) and not file.startswith('.')
+    )

@@ -1,0 +1,100 @@
+"""MNIST and its kin in the IDX format, gzipped or not.
+
+Format: http://yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE".
+"""
+
+import functools
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vitjax.data.arrays import Arrays
+from vitjax.errors import UserError
+
+FASHION = (
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+)
+
+_PREFIXES = {'train': 'train', 'test': 't10k'}
+
+
+def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
+    """'train' and 'test' of a folder with `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`.
+
+    Classes are called by their numbers, or as Fashion-MNIST calls them where a folder of the path does.
+
+    Raises:
+      UserError: the folder is missing; when a split is opened: a file is missing, damaged, or of
+        another shape.
+    """
+    if path is None:
+        raise UserError("data set 'idx' needs config.data.path, the folder of its files")
+    if not Path(path).is_dir():
+        raise UserError(f'no folder {path!r} (config.data.path)')
+    return {name: functools.partial(_open, Path(path), name) for name in _PREFIXES}
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of unsigned bytes in an IDX file, of the shape that its header tells.
+
+    Raises:
+      UserError: not an IDX file of unsigned bytes, or more or fewer bytes than its header tells.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f'{path}: cannot be read: {error}') from error
+    # Two zero bytes, 8 for unsigned bytes, the number of dimensions; then their sizes.
+    if len(data) < 4 or data[:3] != b'\0\0\x08' or len(data) < 4 + 4 * data[3]:
+        raise UserError(f'{path}: not an IDX file of unsigned bytes (starts with {data[:4].hex()})')
+    start = 4 + 4 * data[3]
+    shape = struct.unpack(f'>{data[3]}I', data[4:start])
+    if len(data) - start != math.prod(shape):
+        raise UserError(
+            f'{path}: {len(data) - start} bytes of data, but its header tells {math.prod(shape)}; '
+            'copy the file again'
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _open(folder: Path, split: str) -> Arrays:
+    images, labels = (_find(folder, f'{_PREFIXES[split]}-{part}') for part in PARTS)
+    pixels, numbers = read_idx(images), read_idx(labels)
+    for path, array, dimensions in ((images, pixels, 3), (labels, numbers, 1)):
+        if array.ndim != dimensions:
+            raise UserError(f'{path}: expected {dimensions} dimensions, got shape {array.shape}')
+    if len(pixels) != len(numbers):
+        raise UserError(f'{images} has {len(pixels)} images, but {labels} {len(numbers)} labels')
+    if any('fashion' in part.lower() for part in folder.resolve().parts):
+        names = FASHION
+    else:
+        # The training labels tell how many classes there are; ten at least, as in MNIST.
+        known = numbers if split == 'train' else read_idx(_find(folder, f'train-{PARTS[1]}'))
+        names = tuple(map(str, range(max(int(known.max(initial=0)) + 1, 10))))
+    return Arrays(str(images), pixels[..., None], numbers, names)
+
+
+PARTS = ('images-idx3-ubyte', 'labels-idx1-ubyte')
+
+
+def _find(folder: Path, name: str) -> Path:
+    # Both 'images-idx3' and 'images.idx3' are about.
+    names = [f'{stem}{end}' for stem in (name, name.replace('-idx', '.idx')) for end in ('', '.gz')]
+    for path in (folder / name for name in names):
+        if path.is_file():
+            return path
+    raise UserError(f'no file {name} (or .gz) in {folder}')

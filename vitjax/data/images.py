@@ -1,0 +1,299 @@
+"""Images as numpy arrays: decoding, cropping, augmenting, and the two transforms made of these.
+
+Images are uint8 [H, W, C]; C is 1 (gray), 3 (RGB) or 4 (RGBA). Boxes are (top, left, height, width).
+"""
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vitjax.config import Augment
+from vitjax.errors import CorruptExample, UserError
+
+Box = tuple[float, float, float, float]
+
+_MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
+_ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
+# JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the result
+# nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
+_REDUCING_GAP = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """An image file not yet decoded, so that only as much is decoded as a crop needs.
+
+    Attributes:
+      file: path, or the content as bytes.
+      name: for errors.
+    """
+
+    file: str | Path | bytes
+    name: str
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(decode(self), dtype)
+
+
+def decode(image: Any, channels: int | None = None) -> np.ndarray:
+    """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
+
+    Args:
+      image: path, content of a file as bytes, `EncodedImage`, PIL image, or uint8 [H, W] or [H, W, C].
+      channels: 1, 3 or 4; None keeps gray, colour and transparency as they are.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Raises:
+      CorruptExample: not an image, or a damaged one.
+      UserError: no such file, or an array that is not an image.
+    """
+    return _read(image, channels)
+
+
+def resize(image: np.ndarray, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+    """The central part of an image, `crop` of what fits in the proportions of `size`, at that size.
+
+    An image that has the size already comes back as it is when `crop` is 1.
+    """
+    return _read(image, None, _central_cut(tuple(size), crop))
+
+
+def central_box(height: int, width: int, size: tuple[int, int], crop: float = 1.0) -> Box:
+    """The central box of the proportions of `size` that keeps `crop` of what fits in the image."""
+    scale = crop * min(height / size[0], width / size[1])
+    inner = size[0] * scale, size[1] * scale
+    return (height - inner[0]) / 2, (width - inner[1]) / 2, *inner
+
+
+def random_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A box of random area and width / height; the central one if ten tries do not fit.
+
+    Source: the crops of Szegedy et al. 2015, "Going deeper with convolutions", section 6.
+    """
+    for _ in range(10):
+        share, ratio = rng.uniform(*area), math.exp(rng.uniform(*map(math.log, aspect)))
+        inner_height = round(math.sqrt(share * height * width / ratio))
+        inner_width = round(math.sqrt(share * height * width * ratio))
+        if 0 < inner_height <= height and 0 < inner_width <= width:
+            top = rng.integers(height - inner_height + 1)
+            left = rng.integers(width - inner_width + 1)
+            return top, left, inner_height, inner_width
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    return central_box(height, width, (1, ratio))
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """Left to right."""
+    return image[:, ::-1]
+
+
+def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Moved by whole pixels, zeros moving in."""
+    height, width = image.shape[:2]
+    shifted = np.zeros_like(image)
+    shifted[max(down, 0) : height + down, max(right, 0) : width + right] = image[
+        max(-down, 0) : height - down, max(-right, 0) : width - right
+    ]
+    return shifted
+
+
+def rotate(image: np.ndarray, degrees: float, bilinear: bool = True) -> np.ndarray:
+    """Turned counter-clockwise about the centre, zeros moving in; nearest pixel unless bilinear."""
+    resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
+    return _to_array(_to_picture(image).rotate(degrees, resample))
+
+
+class TrainImages:
+    """Transform: an example with a random crop, rotation, shift and flip, in this order.
+
+    Args:
+      size: (height, width) of the result.
+      channels: 1, 3 or 4.
+      augment: the keys of `config.Augment`; those left out have its defaults.
+
+    Raises:
+      UserError: bounds out of order.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int, augment: Mapping[str, Any]):
+        self.size, self.channels, self.augment = tuple(size), channels, Augment(**augment)
+        for key in ('crop', 'aspect'):
+            bounds = getattr(self.augment, key)
+            if bounds is not None and not (0 < bounds[0] <= bounds[1]):
+                raise UserError(
+                    f'config.augment.{key}: {bounds} is not (least, greatest), both above 0'
+                )
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
+
+        if self.augment.crop is None:
+            cut = _central_cut(self.size)
+        else:
+            area, aspect = self.augment.crop, self.augment.aspect
+            cut = _Cut(
+                lambda height, width: random_box(height, width, rng, area, aspect),
+                self.size,
+                Image.Resampling.BILINEAR,
+            )
+        image = _read(_value(example, 'image'), self.channels, cut)
+        if most := self.augment.rotate:
+            image = rotate(image, rng.uniform(-most, most))
+        if most := self.augment.shift:
+            image = shift(image, rng.integers(-most, most + 1), rng.integers(-most, most + 1))
+        if self.augment.flip and rng.random() < 0.5:
+            image = flip(image)
+        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+
+
+class EvalImages:
+    """Transform: an example with its image centrally cropped and resized; nothing is random.
+
+    Args:
+      size: (height, width) of the result.
+      channels: 1, 3 or 4.
+      crop: part of the shorter side that is kept.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int, crop: float = 1.0):
+        self.size, self.channels, self.crop = tuple(size), channels, crop
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
+        del rng
+        cut = _central_cut(self.size, self.crop)
+        image = _read(_value(example, 'image'), self.channels, cut)
+        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+
+
+def _value(example, key):
+    if key not in example:
+        raise UserError(f'an example has no {key!r}; it has {", ".join(map(repr, example))}')
+    return example[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """Which box of an image is wanted, given its height and width, and at what size."""
+
+    choose_box: Callable[[int, int], Box]
+    size: tuple[int, int]
+    resample: Image.Resampling
+
+
+def _central_cut(size, crop=1.0):
+    return _Cut(
+        lambda height, width: central_box(height, width, size, crop),
+        size,
+        Image.Resampling.BICUBIC,
+    )
+
+
+def _read(image: Any, channels: int | None, cut: _Cut | None = None) -> np.ndarray:
+    if isinstance(image, np.ndarray):
+        return _from_array(image, channels, cut)
+    if isinstance(image, Image.Image):
+        return _from_picture(image, channels, cut)
+    if not isinstance(image, EncodedImage):
+        image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
+    try:
+        file = io.BytesIO(image.file) if isinstance(image.file, bytes) else image.file
+        with Image.open(file) as picture:
+            return _from_picture(picture, channels, cut)
+    except FileNotFoundError as error:
+        raise UserError(f'no file {image.name}') from error
+    except UnidentifiedImageError as error:
+        raise CorruptExample(f'{image.name}: not an image of a known format') from error
+    # Damaged files make the decoders raise nearly anything.
+    except Exception as error:
+        raise CorruptExample(f'{image.name}: cannot be decoded: {error}') from error
+
+
+def _from_picture(picture, channels, cut):
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    swapped = orientation >= 5
+    height, width = picture.size if swapped else picture.size[::-1]
+    if cut is not None:
+        box = cut.choose_box(height, width)
+        wanted = [
+            math.ceil(_REDUCING_GAP * whole * target / part)
+            for whole, target, part in zip((height, width), cut.size, box[2:], strict=True)
+        ]
+        picture.draft(None, wanted if swapped else wanted[::-1])
+    if orientation != 1:
+        picture = ImageOps.exif_transpose(picture)
+    picture = _with_channels(picture, channels)
+    if cut is not None:
+        down, across = picture.height / height, picture.width / width
+        box = box[0] * down, box[1] * across, box[2] * down, box[3] * across
+        picture = _resized(picture, box, cut)
+    return _to_array(picture)
+
+
+def _from_array(image, channels, cut):
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[-1] not in _MODES or image.dtype != np.uint8:
+        raise UserError(
+            f'an image is uint8 [height, width, 1, 3 or 4], got {image.dtype} {list(image.shape)}'
+        )
+    height, width, present = image.shape
+    if cut is not None:
+        box = cut.choose_box(height, width)
+        if cut.size != (height, width) or box != (0, 0, height, width):
+            image = _to_array(_resized(_to_picture(image), box, cut))
+    if channels in (None, present):
+        return image
+    if (present, channels) == (1, 3):
+        return np.repeat(image, 3, axis=-1)
+    return _to_array(_to_picture(image).convert(_MODES[channels]))
+
+
+def _resized(picture, box, cut):
+    top, left, height, width = box
+    # Rounding may have moved the far corner out of the picture, which Pillow does not allow.
+    corners = left, top, min(left + width, picture.width), min(top + height, picture.height)
+    return picture.resize(cut.size[::-1], cut.resample, box=corners)
+
+
+def _with_channels(picture, channels):
+    if picture.mode.startswith(('I', 'F')):
+        picture = _to_8_bits(picture)
+    if 'transparency' in picture.info or picture.mode in ('LA', 'La', 'PA', 'RGBa'):
+        # The way to any other mode leads through RGBA: Pillow warns about the direct one.
+        picture = picture.convert('RGBA')
+    if channels is None:
+        channels = {'1': 1, 'L': 1, 'RGBA': 4}.get(picture.mode, 3)
+    if picture.mode == 'P':
+        picture = picture.convert('RGB')
+    return picture.convert(_MODES[channels])
+
+
+def _to_8_bits(picture):
+    values = np.asarray(picture)
+    # Pillow keeps some 16-bit files in 32-bit integers; floats and larger integers have no known scale.
+    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 65535:
+        raise ValueError('its pixels are neither 8-bit nor 16-bit integers')
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _to_picture(image):
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def _to_array(picture):
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array

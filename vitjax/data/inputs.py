@@ -1,0 +1,88 @@
+"""What a task takes from `config.data`: opened, checked, and ready to be batched."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+
+from vitjax.data.images import EvalImages, TrainImages
+from vitjax.data.pipeline import eval_batches, train_batches
+from vitjax.data.preprocess import Preprocess
+from vitjax.data.sources import Source, open_source
+from vitjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """Labelled images for training and for evaluation.
+
+    Attributes:
+      train: source of the training examples; None where only evaluation was asked for.
+      evaluation: source of the evaluation examples.
+      preprocess: how pixels become what the model takes.
+      labels: names of the classes, None if the data has none.
+      config: the run's config.
+    """
+
+    train: Source | None
+    evaluation: Source
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    config: ml_collections.ConfigDict
+
+    def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+        """Endless batches of this host's part, `batch_size` examples each."""
+        size, channels = self.preprocess.image_size, self.preprocess.channels
+        return train_batches(
+            self.train,
+            TrainImages(size, channels, self.config.augment),
+            batch_size=batch_size,
+            seed=self.config.seed,
+            shard=shard,
+            **self._reading(),
+        )
+
+    def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+        """Every example once, in batches of this host's part; padding is masked."""
+        size, channels = self.preprocess.image_size, self.preprocess.channels
+        return eval_batches(
+            self.evaluation,
+            EvalImages(size, channels, self.preprocess.crop),
+            batch_size=batch_size,
+            shard=shard,
+            **self._reading(),
+        )
+
+    def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """A batch as the model takes it; part of the jitted step."""
+        return batch | {'image': self.preprocess.normalise(batch['image'])}
+
+    def save(self, folder: Path) -> None:
+        """Writes what later use needs: preprocessing, labels, and a test image to try."""
+        self.preprocess.save(folder / 'preprocess.json')
+        (folder / 'labels.json').write_text(json.dumps(self.labels) + '\n')
+
+    def _reading(self) -> dict[str, Any]:
+        data = self.config.data
+        return {'skip_corrupt': data.skip_corrupt, 'threads': data.threads, 'workers': data.workers}
+
+
+def open_images(config: ml_collections.ConfigDict, train: bool = True) -> ImageData:
+    """Opens the images that a config names; UserError if they are not there or do not fit the model."""
+    data, model = config.data, config.model
+    size = model.image_size
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    preprocess = Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
+    train_source = open_source(data.name, data.train_split, data.path) if train else None
+    evaluation = open_source(data.name, data.eval_split, data.path)
+    labels = (train_source or evaluation).labels
+    if labels and model.num_classes != len(labels):
+        raise UserError(
+            f'config.model.num_classes is {model.num_classes}, but {data.name} has {len(labels)} '
+            f'classes; add --config.model.num_classes={len(labels)}'
+        )
+    return ImageData(train_source, evaluation, preprocess, labels, config)

@@ -1,0 +1,241 @@
+"""Batches from a source: shuffled without end for training, each example once for evaluation.
+
+A batch is a dict of arrays, stacked from what the transform returns, and `'mask'`, bool [B]: False for
+padding and for unreadable examples that are left out, whose values are zeros. Every batch has the same
+shapes. Its content depends on the source, the seed and the step alone: neither threads, workers nor hosts
+change it, since host k of K holds the k-th of K equal parts of each global batch.
+"""
+
+import dataclasses
+import functools
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from vitjax.data.sources import Source
+from vitjax.errors import CorruptExample, UserError
+
+logger = logging.getLogger(__name__)
+
+Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, np.ndarray]]
+
+# So many examples are one task of a thread: enough to make the cost of a task small beside theirs, few
+# enough that all threads soon work on the batch that is waited for.
+_PIECE = 16
+
+
+def train_batches(
+    source: Source,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+    skip_corrupt: bool = False,
+    threads: int = 16,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """Endless batches; every epoch is a new permutation, and batches run on over its end.
+
+    The random numbers of an example are a function of seed, epoch and its index.
+
+    Args:
+      source: the examples.
+      transform: (example, random numbers) -> dict of arrays of fixed shapes.
+      batch_size: B, examples in a batch of this host.
+      seed: at least 0.
+      shard: (index of this host, number of hosts).
+      skip_corrupt: masks unreadable examples and logs each once, instead of raising.
+      threads: that read and transform.
+      workers: processes that do so instead, if more than 0.
+
+    Returns:
+      A dataset whose iterators have `get_state`, `set_state` and `close`. The state is
+      `{'step': batches received}`; it fits any number of threads, workers and hosts.
+
+    Raises:
+      CorruptExample: from `next`; names the unreadable example of the batch that was due.
+    """
+    examples = _Shuffled(len(source), seed)
+    pieces = _Pieces(source, transform, examples, batch_size, shard, sys.maxsize // batch_size)
+    return _Batches(pieces, skip_corrupt, threads, workers)
+
+
+def eval_batches(
+    source: Source,
+    transform: Transform,
+    *,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
+    skip_corrupt: bool = False,
+    threads: int = 16,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """Every example once, in the source's order; as many batches on every host, the last ones padded.
+
+    Arguments, result and errors are those of `train_batches`.
+    """
+    steps = -(-len(source) // (batch_size * shard[1]))
+    pieces = _Pieces(source, transform, _InOrder(len(source)), batch_size, shard, steps)
+    return _Batches(pieces, skip_corrupt, threads, workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shuffled:
+    """Position in the endless stream of examples -> (index, random numbers)."""
+
+    count: int
+    seed: int
+
+    def __call__(self, position: int) -> tuple[int, np.random.Generator]:
+        epoch, place = divmod(position, self.count)
+        index = int(_permutation(self.count, self.seed, epoch)[place])
+        return index, np.random.default_rng((self.seed, epoch, index))
+
+
+@dataclasses.dataclass(frozen=True)
+class _InOrder:
+    """Position -> (index, random numbers), None past the end."""
+
+    count: int
+
+    def __call__(self, position: int) -> tuple[int, np.random.Generator] | None:
+        return (position, np.random.default_rng(position)) if position < self.count else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """Some rows of a batch, and what was wrong with the examples that could not be read."""
+
+    arrays: dict[str, np.ndarray]
+    errors: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pieces:
+    """What threads or workers work on, by index: the pieces of the first batch, of the second ..."""
+
+    source: Source
+    transform: Transform
+    examples: _Shuffled | _InOrder
+    batch_size: int
+    shard: tuple[int, int]
+    steps: int
+
+    @property
+    def in_batch(self) -> int:
+        return -(-self.batch_size // _PIECE)
+
+    def __len__(self):
+        return min(self.steps * self.in_batch, sys.maxsize)
+
+    def __getitem__(self, index: int) -> _Piece:
+        step, piece = divmod(index, self.in_batch)
+        host, hosts = self.shard
+        first = (step * hosts + host) * self.batch_size
+        rows, errors = [], []
+        for row in range(piece * _PIECE, min((piece + 1) * _PIECE, self.batch_size)):
+            example = self.examples(first + row)
+            try:
+                rows.append(example and self.transform(self.source[example[0]], example[1]))
+            except CorruptExample as error:
+                # Carried along as text: it is due when its batch is, and logging is for the main process.
+                rows.append(None)
+                errors.append(str(error))
+        read = [row for row in rows if row is not None]
+        blank = {k: np.zeros_like(v) for k, v in (read[0] if read else self._any).items()}
+        arrays = {k: np.stack([(row or blank)[k] for row in rows]) for k in blank}
+        return _Piece(arrays | {'mask': np.array([row is not None for row in rows])}, errors)
+
+    @functools.cached_property
+    def _any(self) -> Mapping[str, np.ndarray]:
+        """An example that can be read, for the shapes of rows in whose stead there is none."""
+        for index in range(len(self.source)):
+            try:
+                return self.transform(self.source[index], np.random.default_rng(0))
+            except CorruptExample:
+                continue
+        raise UserError(f'{self.source.name}: not one of {len(self.source)} examples can be read')
+
+
+class _Batches(grain.IterDataset):
+    def __init__(self, pieces: _Pieces, skip_corrupt: bool, threads: int, workers: int):
+        super().__init__()
+        self.pieces, self.skip_corrupt = pieces, skip_corrupt
+        self.threads, self.workers = threads, workers
+
+    def __iter__(self) -> grain.DatasetIterator:
+        return _BatchIterator(self)
+
+    def read_from(self, step: int) -> grain.DatasetIterator:
+        """Pieces in order, from those of batch `step` on, read ahead."""
+        start = step * self.pieces.in_batch
+        pieces = grain.MapDataset.source(self.pieces)[start:]
+        if not self.workers:
+            ahead = self.threads + 2 * self.pieces.in_batch
+            return iter(pieces.to_iter_dataset(grain.ReadOptions(self.threads, ahead)))
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # which grain's worker processes insist on
+        ahead = 1 + 2 * self.pieces.in_batch // self.workers
+        options = grain.MultiprocessingOptions(self.workers, ahead)
+        return iter(pieces.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options))
+
+
+class _BatchIterator(grain.DatasetIterator):
+    """Puts pieces together; counts batches, so that its state tells nothing of how they were read."""
+
+    def __init__(self, batches: _Batches):
+        super().__init__()
+        self._batches = batches
+        self._step = 0
+        self._pieces = batches.read_from(0)
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        pieces = [next(self._pieces) for _ in range(self._batches.pieces.in_batch)]
+        for error in (error for piece in pieces for error in piece.errors):
+            if not self._batches.skip_corrupt:
+                raise CorruptExample(f'{error}; config.data.skip_corrupt leaves such examples out')
+            _warn_once(error)
+        self._step += 1
+        return {
+            key: np.concatenate([piece.arrays[key] for piece in pieces]) for key in pieces[0].arrays
+        }
+
+    def get_state(self) -> dict[str, int]:
+        return {'step': self._step}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        self._pieces.close()
+        self._step = state['step']
+        self._pieces = self._batches.read_from(self._step)
+
+    def start_prefetch(self) -> None:
+        self._pieces.start_prefetch()
+
+    def close(self) -> None:
+        self._pieces.close()
+
+
+_lock = threading.Lock()
+
+
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    with _lock:  # at an epoch's start all threads ask for the same one
+        return _permuted(count, seed, epoch)
+
+
+@functools.lru_cache(maxsize=4)
+def _permuted(count: int, seed: int, epoch: int) -> np.ndarray:
+    # `count` is no index, so no example has the same random numbers.
+    return np.random.default_rng((seed, epoch, count)).permutation(count)
+
+
+@functools.cache
+def _warn_once(error: str) -> None:
+    logger.warning('left out: %s', error)

@@ -1,0 +1,68 @@
+"""From an image as it lies to what a model takes; the same in training, evaluation and later use."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vitjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """Decodes, resizes, crops and normalises images.
+
+    Attributes:
+      image_size: (height, width) in pixels.
+      channels: 1 gray, 3 RGB, 4 RGBA.
+      crop: part of the shorter side that the central crop keeps.
+      mean, std: of pixels in [0, 1], one for all channels or one each.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    crop: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self):
+        for name in ('mean', 'std'):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise UserError(
+                    f'{name} has {len(getattr(self, name))} values for {self.channels} channels'
+                )
+        if min(self.std) <= 0:
+            raise UserError(f'std must be positive, not {self.std}')
+
+    def __call__(self, images: Any) -> jax.Array:
+        """Images -> [B, H, W, C] float32, normalised.
+
+        Args:
+          images: one image, a list of images, or an array [B, H, W, C] of them; an image is a path,
+            the bytes of an image file, a PIL image, or uint8 [H, W] or [H, W, C].
+        """
+        from vitjax.data.images import decode, resize
+
+        several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
+        pixels = [
+            resize(decode(image, self.channels), self.image_size, self.crop)
+            for image in (images if several else [images])
+        ]
+        return self.normalise(np.stack(pixels))
+
+    def normalise(self, pixels: jax.Array | np.ndarray) -> jax.Array:
+        """uint8 [B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there."""
+        scaled = jnp.asarray(pixels).astype(jnp.float32) / 255
+        return (scaled - jnp.array(self.mean)) / jnp.array(self.std)
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=2) + '\n')
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Preprocess':
+        values = json.loads(Path(path).read_text())
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,126 @@
+"""Data sets of tensorflow-datasets, read as array_record files, without TensorFlow."""
+
+import contextlib
+import difflib
+import functools
+import importlib
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vitjax.data.images import EncodedImage
+from vitjax.errors import CorruptExample, UserError
+
+_CATALOG = 'https://www.tensorflow.org/datasets/catalog/overview'
+
+
+def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfds']]:
+    """The splits of a data set, which is prepared first where that takes no TensorFlow.
+
+    Args:
+      name: as `tfds.builder` takes it: 'mnist', 'cifar10:3.0.2', 'vitjax_digits' ...
+      path: its `data_dir`, by default that of tfds (TFDS_DATA_DIR, or ~/tensorflow_datasets).
+
+    Raises:
+      UserError: no such data set, or one that must first be prepared; the message tells how.
+    """
+    builder = _builder(name, path)
+    if not builder.is_prepared():
+        _prepare(builder, name, path)
+    if 'array_record' not in {form.value for form in builder.info.available_file_formats()}:
+        raise UserError(
+            f'{builder.data_path} is prepared as {builder.info.file_format.value}, which only '
+            f'TensorFlow reads; prepare it as array_record elsewhere: {_command(name, "FOLDER")} and '
+            'set config.data.path to FOLDER'
+        )
+    return {split: functools.partial(Tfds, builder, split) for split in builder.info.splits}
+
+
+class Tfds:
+    """One split of a prepared builder, as a source; images stay encoded until they are cropped.
+
+    An example has the builder's features; strings are bytes.
+    """
+
+    def __init__(self, builder: Any, split: str):
+        import tensorflow_datasets as tfds
+
+        features = builder.info.features
+        self.name = f'{builder.info.full_name} {split}'
+        self.labels = _class_names(features)
+        self._images = [k for k, v in features.items() if type(v) is tfds.features.Image]
+        self._data = builder.as_data_source(
+            split, decoders={key: tfds.decode.SkipDecoding() for key in self._images}
+        )
+
+    def __len__(self):
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.describe(index)
+        try:
+            example = dict(self._data[int(index)])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CorruptExample(f'{name}: cannot be read: {error}') from error
+        return example | {key: EncodedImage(example[key], name) for key in self._images}
+
+    def describe(self, index: int) -> str:
+        return f'example {index} of {self.name}'
+
+
+def _class_names(features: Any) -> tuple[str, ...] | None:
+    names = getattr(features['label'], 'names', None) if 'label' in features else None
+    return tuple(names) if names else None
+
+
+def _builder(name: str, path: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    if name.startswith('vitjax_'):
+        importlib.import_module('vitjax.data.builders')  # registers them by name
+    try:
+        return tfds.builder(name, data_dir=path)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(
+            name, tfds.list_builders(with_community_datasets=False), n=1
+        )
+        hint = f'did you mean {near[0]!r}?' if near else f'{_CATALOG} lists them'
+        raise UserError(f'unknown tfds data set {name!r}; {hint}') from error
+    # An unknown version is an AssertionError, an unknown config a ValueError.
+    except (AssertionError, ValueError) as error:
+        raise UserError(f'tfds:{name}: {_one_line(error)}') from error
+
+
+def _prepare(builder: Any, name: str, path: str | None) -> None:
+    # Modules of builders that generate with TensorFlow import it, lazily, as `tf`.
+    modules = {kind.__module__ for kind in type(builder).__mro__}
+    if any(
+        hasattr(sys.modules[module], 'tf')
+        for module in modules
+        if not module.startswith('tensorflow_datasets.core')
+    ):
+        raise UserError(
+            f'tfds:{name} is not prepared in {builder.data_path}, which takes TensorFlow once: '
+            f'{_command(name, path)}'
+        )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare(file_format='array_record')
+    # Whatever a builder raises; most often that there is no network.
+    except Exception as error:
+        raise UserError(f'tfds:{name} cannot be prepared: {_one_line(error)}') from error
+
+
+def _command(name: str, path: str | None) -> str:
+    where = f', data_dir={path!r}' if path else ''
+    return (
+        'pip install tensorflow-cpu && python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder({name!r}, file_format='array_record'{where}).download_and_prepare()\""
+    )
+
+
+def _one_line(error: Exception) -> str:
+    # Behind the last quoted argument stands what tfds itself has to say.
+    reason = ' '.join(str(error).rpartition('}": ')[2].split())
+    return textwrap.shorten(reason or type(error).__name__, 300)

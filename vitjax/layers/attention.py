@@ -1,0 +1,109 @@
+"""Query, key and value: a database lookup made soft, and multi-head attention built on it."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def lookup(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    temperature: float | jax.Array = 1.0,
+    mask: jax.Array | None = None,
+    return_weights: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """Looks up each query among the keys and returns the values, weighted by how well the keys match.
+
+    A table answers a query with the value of the equal key. This one weighs all its values with
+    softmax(query . key / temperature): as the temperature goes to 0 the best key takes all, and a
+    query that matches no key gets the mean of the values (Vaswani et al. 2017, eq. 1, where the
+    temperature is sqrt(d)).
+
+    Args:
+      query: [..., T, d].
+      key: [..., S, d].
+      value: [..., S, any].
+      temperature: positive.
+      mask: bool, broadcastable to [..., T, S]; False hides a key from a query.
+      return_weights: also return the weights.
+
+    Returns:
+      [..., T, any] in the dtype of `value`; with the weights [..., T, S], float32, if asked for.
+      Similarities and softmax are float32 whatever the dtype of the arguments.
+    """
+    similarity = jnp.einsum('...td,...sd->...ts', query, key, preferred_element_type=jnp.float32)
+    similarity = similarity / temperature  # [..., T, S]
+    if mask is not None:
+        similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
+    weights = jax.nn.softmax(similarity, axis=-1)
+    found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
+    return (found, weights) if return_weights else found
+
+
+class MultiHeadAttention(nn.Module):
+    """Several lookups side by side, each in a learned projection (Vaswani et al. 2017, section 3.2.2).
+
+    Attributes:
+      num_heads: heads h; divides the width D, each head is d = D / h wide.
+      qkv_bias: whether query, key and value projections have a bias.
+      qk_norm: LayerNorm of each head's queries and keys (Dehghani et al. 2023, section 2).
+      norm_epsilon: of that LayerNorm.
+      dtype: of the computation; parameters are float32.
+    """
+
+    num_heads: int
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    norm_epsilon: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        context: jax.Array | None = None,
+        *,
+        mask: jax.Array | None = None,
+        return_weights: bool = False,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Attends from x [B, T, D] to context [B, S, D]; without a context, to x itself.
+
+        The mask is bool, broadcastable to [B, h, T, S]. Returns [B, T, D] and, if asked for, the
+        weights [B, h, T, S] (else None).
+        """
+        width = x.shape[-1]
+        if width % self.num_heads:
+            raise ValueError(f'num_heads {self.num_heads} does not divide the width {width}')
+        context = x if context is None else context
+
+        def project(name, inputs):
+            return nn.DenseGeneral(
+                (self.num_heads, width // self.num_heads),
+                use_bias=self.qkv_bias,
+                kernel_init=nn.initializers.xavier_uniform(),
+                dtype=self.dtype,
+                name=name,
+            )(inputs).swapaxes(1, 2)  # [B, h, T, d]
+
+        query, key, value = project('query', x), project('key', context), project('value', context)
+        if self.qk_norm:
+            query = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='query_norm')(query)
+            key = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='key_norm')(key)
+        found, weights = lookup(
+            query,
+            key,
+            value,
+            temperature=query.shape[-1] ** 0.5,
+            mask=mask,
+            return_weights=True,
+        )
+        out = nn.DenseGeneral(
+            width,
+            axis=(-2, -1),
+            kernel_init=nn.initializers.xavier_uniform(),
+            dtype=self.dtype,
+            name='out',
+        )(found.swapaxes(1, 2))  # [B, h, T, d] -> [B, T, h, d] -> [B, T, D]
+        return out, weights if return_weights else None

@@ -1,0 +1,1 @@
+"""What a name builds: the models and the registry of their names."""

@@ -1,0 +1,65 @@
+"""Image classification: cross-entropy over the classes."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import linen as nn
+
+from vitjax.data.inputs import ImageData, open_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """One label an image.
+
+    Attributes:
+      label_smoothing: share of the target that is spread over all classes, in training only.
+    """
+
+    label_smoothing: float = 0.0
+
+    metric_names = ('loss', 'accuracy')
+
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f'label_smoothing must be in [0, 1), not {self.label_smoothing}')
+
+    def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
+        """The labelled images that `config.data` names."""
+        return open_images(config)
+
+    def metrics(
+        self,
+        model: nn.Module,
+        variables: dict[str, Any],
+        batch: dict[str, jax.Array],
+        *,
+        rngs: dict[str, jax.Array],
+        train: bool,
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        """Loss and accuracy of a batch: image [B, H, W, C] normalised, label [B] int, mask [B] bool."""
+        model_state = {name: value for name, value in variables.items() if name != 'params'}
+        logits, model_state = model.apply(
+            variables,
+            batch['image'],
+            train=train,
+            rngs=rngs,
+            mutable=list(model_state) if train else [],
+        )  # [B, K]
+        targets = jax.nn.one_hot(batch['label'], logits.shape[-1])
+        if train:
+            targets = optax.smooth_labels(targets, self.label_smoothing)
+        loss = optax.softmax_cross_entropy(logits, targets)  # [B]
+        correct = logits.argmax(-1) == batch['label']
+        mask = batch['mask']
+        count = mask.sum(dtype=jnp.float32)
+
+        def total(values):
+            return jnp.stack([jnp.where(mask, values, 0).sum(dtype=jnp.float32), count])
+
+        metrics = {'loss': total(loss), 'accuracy': total(correct)}
+        return metrics, model_state

@@ -1,0 +1,160 @@
+"""A config, built: model, task, data, optimizer and mesh, all checked before anything is compiled."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import linen as nn
+
+from vitjax.config import in_steps, signature, total_steps
+from vitjax.errors import UserError
+from vitjax.models.registry import create_model
+from vitjax.tasks import TASKS
+from vitjax.training import optimizers, schedules, sharding
+from vitjax.training.state import TrainState
+from vitjax.training.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Durations of a run, in steps; None is never."""
+
+    total: int
+    log: int
+    eval: int | None
+    checkpoint: int | None
+
+
+class Experiment:
+    """What a config says, ready to run.
+
+    Args:
+      config: complete, as `read_config` returns it.
+
+    Raises:
+      UserError: something does not fit together, in one line.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self.config = config
+        self.mesh = sharding.make_mesh(config.mesh)
+        self._check_batches()
+        dtype = jnp.dtype(config.precision.compute)
+        self.model: nn.Module = create_model(**config.model, dtype=dtype)
+        self.task = self._make_task()
+        self.data = self.task.open_data(config)
+        self.lengths = self._measure()
+        self.abstract_variables = jax.eval_shape(self._init_variables)
+        self.schedule = schedules.create(
+            config.schedule,
+            config.optimizer.learning_rate,
+            total=self.lengths.total,
+            warmup=self._steps('schedule.warmup'),
+            cooldown=self._steps('schedule.cooldown'),
+        )
+        self.optimizer: optax.GradientTransformation = optimizers.create(
+            config.optimizer, self.schedule, self.abstract_variables['params']
+        )
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the train state."""
+        shapes = jax.eval_shape(self._init_state)
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            shapes,
+            sharding.tree_shardings(shapes, self.mesh),
+        )
+
+    def init_state(self) -> TrainState:
+        """The state before the first step, made in place on the devices that hold its parts."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state)
+        with self.context():
+            return jax.jit(self._init_state, out_shardings=shardings)()
+
+    def train_step(self):
+        """The jitted step: state (donated), batch as it travels -> state, values for the log."""
+        step = make_train_step(
+            self.model, self.task, self.optimizer, self.schedule, self.config, self.lengths.log
+        )
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state)
+        return jax.jit(
+            lambda state, batch: step(state, self.data.on_device(batch)),
+            donate_argnums=0,
+            out_shardings=(shardings, sharding.replicated(self.mesh)),
+        )
+
+    def eval_step(self):
+        """The jitted step: sums so far, variables, batch as it travels -> sums."""
+        step = make_eval_step(self.model, self.task)
+        return jax.jit(
+            lambda sums, variables, batch: step(sums, variables, self.data.on_device(batch)),
+            out_shardings=sharding.replicated(self.mesh),
+        )
+
+    def context(self):
+        """Mesh, logical axes and precision, under which everything is traced and run."""
+        return sharding.context(self.mesh, self.config.precision.matmul)
+
+    def local_batch_size(self, batch_size: int) -> int:
+        """This host's part of a batch."""
+        return batch_size // jax.process_count()
+
+    @property
+    def eval_batch_size(self) -> int:
+        return self.config.eval.batch_size or self.config.batch_size
+
+    def _init_variables(self) -> Any:
+        size = (1, *self.data.preprocess.image_size, self.data.preprocess.channels)
+        return self.model.init(jax.random.key(self.config.seed), jnp.zeros(size))
+
+    def _init_state(self) -> TrainState:
+        names = (*self.task.metric_names, 'gradient_norm', 'learning_rate')
+        average = self.config.optimizer.ema is not None
+        return TrainState.create(self._init_variables(), self.optimizer, names, average)
+
+    def _make_task(self):
+        kind = TASKS[self.config.task.name]
+        try:
+            return kind(**{name: self.config.task[name] for name in signature(kind)})
+        except ValueError as error:
+            raise UserError(f'config.task: {error}') from error
+
+    def _check_batches(self) -> None:
+        config = self.config
+        parts = sharding.batch_parts(self.mesh)
+        for key, size, pieces, what in (
+            ('batch_size', config.batch_size, parts * config.optimizer.accumulate, 'micro-batches'),
+            ('eval.batch_size', self.eval_batch_size, parts, 'parts'),
+        ):
+            if size % pieces:
+                near = max(round(size / pieces), 1) * pieces
+                raise UserError(
+                    f'config.{key} {size} does not divide over {parts} devices'
+                    f'{f" in {pieces} {what}" if pieces != parts else ""}; nearest that does: {near}'
+                )
+
+    def _measure(self) -> Lengths:
+        total = total_steps(self.config, len(self.data.train))
+        return Lengths(
+            total=total,
+            log=self._steps('log.every'),
+            eval=self._steps('eval.every'),
+            checkpoint=self._steps('checkpoint.every'),
+        )
+
+    def _steps(self, key: str) -> int | None:
+        part, name = key.split('.')
+        steps = in_steps(
+            self.config[part][name],
+            batch_size=self.config.batch_size,
+            epoch=len(self.data.train),
+            key=f'config.{key}',
+        )
+        if name == 'every' and steps == 0:
+            raise UserError(f'config.{key} must be at least one step, or None')
+        return steps

@@ -1,0 +1,275 @@
+"""The training loop: steps, log, evaluation, checkpoints, and going on after a stop."""
+
+import collections
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+import vitjax
+from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
+from vitjax.errors import Preempted, RunError, UserError
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.experiment import Experiment
+from vitjax.training.progress import Progress, parameter_overview
+from vitjax.training.records import Records, read_records
+from vitjax.training.sharding import to_devices
+from vitjax.training.state import TrainState, join_state, split_state
+
+logger = logging.getLogger(__name__)
+
+# Steps that may wait for the device: enough to keep it busy, few enough to stop soon.
+_STEPS_AHEAD = 2
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    should_stop: Callable[[int], bool] = lambda step: False,
+) -> dict[str, float]:
+    """Trains as the config says, or goes on where the run in `workdir` was stopped.
+
+    Args:
+      config: complete, as `read_config` returns it.
+      workdir: the run's folder.
+      should_stop: asked at each step, with its number; True saves and ends the run.
+
+    Returns:
+      The metrics of the last evaluation.
+
+    Raises:
+      UserError: the config does not fit together, or not with the checkpoints in `workdir`.
+      RunError: a loss that is not finite, or a full disk.
+      Preempted: `should_stop` said so; the state is saved.
+    """
+    return _Run(config, Path(workdir), should_stop).finish()
+
+
+class _Run:
+    """A run from its start, or from where it was stopped, to its end."""
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: Path, should_stop: Callable[[int], bool]
+    ):
+        self.config, self.workdir, self.should_stop = config, workdir, should_stop
+        self.experiment = experiment = Experiment(config)
+        for line in changes(workdir / 'config.json', config):
+            logger.warning('changed since this run was started: %s', line)
+        kept = config.checkpoint
+        self.checkpoints = Checkpoints(
+            workdir / 'checkpoints', keep=kept.keep, best=kept.best, keep_best=kept.keep_best
+        )
+        host = (jax.process_index(), jax.process_count())
+        batch_size = experiment.local_batch_size(config.batch_size)
+        self.batches = iter(experiment.data.train_batches(batch_size, host))
+        self.state = self._restore()
+        self.resumed = self.state is not None
+        if not self.resumed:
+            self.state = experiment.init_state()
+        self.step = int(self.state.step)
+        self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
+        self.metrics = self._recorded_metrics() if self.resumed else None
+        self.records = None
+        if jax.process_index() == 0:
+            write_atomically(workdir / 'config.json', config.to_json(indent=2) + '\n')
+            experiment.data.save(workdir)
+            self.records = Records(workdir, self.step, config.log.tensorboard)
+        self.progress = Progress(experiment.lengths.total, self.step)
+        self.evaluate = Evaluator(experiment)
+
+    def finish(self) -> dict[str, float]:
+        """Runs to the last step; returns the metrics of the evaluation there."""
+        lengths = self.experiment.lengths
+        try:
+            self._introduce()
+            # A run that was stopped between a step and its evaluation still owes that evaluation.
+            if self.resumed and self._is_due(lengths.eval) and self.metrics is None:
+                self._evaluate()
+            train_step = self.experiment.train_step()
+            ahead = collections.deque()
+            self._restart_clock()
+            with self.experiment.context():
+                while self.step < lengths.total:
+                    batch = to_devices(next(self.batches), self.experiment.mesh)
+                    self.state, self.values = train_step(self.state, batch)
+                    self.step += 1
+                    ahead.append(self.values['loss'])
+                    if len(ahead) > _STEPS_AHEAD:
+                        ahead.popleft().block_until_ready()
+                    self._after_step()
+            self.checkpoints.wait()
+        except Preempted:
+            self._save()
+            self.checkpoints.wait()
+            raise
+        finally:
+            self.progress.close()
+            self.checkpoints.close()
+            if self.records:
+                self.records.close()
+        return self.metrics
+
+    def _after_step(self) -> None:
+        """What is due at this step: log, evaluation, checkpoint, in this order, and a wish to stop."""
+        lengths = self.experiment.lengths
+        self.metrics = None
+        logged = self._log() if self._is_due(lengths.log) else {}
+        self.progress.update(self.step, logged, self.config.batch_size)
+        if self._is_due(lengths.eval):
+            self._evaluate()
+        if self._is_due(lengths.checkpoint) or (self.metrics and self.config.checkpoint.best):
+            self._save()
+        if self.should_stop(self.step):
+            raise Preempted
+
+    def _is_due(self, every: int | None) -> bool:
+        """Whether something falls on this step; everything does on the last one."""
+        if self.step == self.experiment.lengths.total:
+            return True
+        return every is not None and self.step % every == 0
+
+    def _log(self) -> dict[str, float]:
+        """Records the means since the last log; returns what a person wants to see of them."""
+        values = self._fetch()
+        first = values.pop('first_nonfinite')
+        if not self.config.data.skip_corrupt:
+            values.pop('skipped_examples')
+        if self.config.optimizer.nonfinite == 'stop':
+            values.pop('skipped_updates')
+        elif first == self.step:
+            logger.warning('loss or gradient not finite at step %d; skipped the update', first)
+        if self.records:
+            self.records.write(self.step, 'train', values)
+            clock, step = self.clock
+            pace = (self.step - step) / max(time.monotonic() - clock, 1e-9)
+            speed = {'steps_per_second': pace, 'examples_per_second': pace * self.config.batch_size}
+            self.records.write_speed(self.step, speed)
+        self._restart_clock()
+        return {name: values[name] for name in self.experiment.task.metric_names}
+
+    def _fetch(self) -> dict[str, float]:
+        """The newest values as numbers; RunError if a loss or gradient was not finite."""
+        values = {name: value.item() for name, value in jax.device_get(self.values).items()}
+        if values['first_nonfinite'] >= 0 and self.config.optimizer.nonfinite == 'stop':
+            steps = self.checkpoints.steps()
+            good = self.checkpoints.folder / str(steps[-1]) if steps else 'none yet'
+            raise RunError(
+                f'loss or gradient not finite at step {values["first_nonfinite"]}; '
+                f'last good checkpoint: {good}; lower config.optimizer.learning_rate, '
+                f"or set config.optimizer.nonfinite='skip'"
+            )
+        return values
+
+    def _evaluate(self) -> None:
+        # On several hosts a stop is agreed on between steps, not inside an evaluation.
+        alone = jax.process_count() == 1
+        self.metrics = self.evaluate(
+            self.state.variables, lambda: alone and self.should_stop(self.step)
+        )
+        if self.records:
+            self.records.write(self.step, self.config.data.eval_split, self.metrics)
+        shown = '  '.join(f'{name} {value:.4g}' for name, value in self.metrics.items())
+        self.progress.say(f'step {self.step}: {self.config.data.eval_split}  {shown}')
+        self._restart_clock()
+
+    def _save(self) -> None:
+        """Saves this step, unless it is saved or is where the run started."""
+        if self.step in self.checkpoints.steps() or not self.values:
+            return
+        self._fetch()  # a state after a loss that is not finite is not worth keeping
+        if self.records:
+            self.records.sync()
+        model, training = split_state(self.state)
+        self.checkpoints.save(
+            self.step,
+            model=model,
+            training=training,
+            data=self.batches,
+            meta={'config': json.loads(self.config.to_json()), 'version': vitjax.__version__},
+            metrics=self.metrics,
+        )
+        self._restart_clock()
+
+    def _restore(self) -> TrainState | None:
+        """The state of the newest checkpoint that can be read; None if there is none at all."""
+        model, training = split_state(self.experiment.abstract_state)
+        for step in reversed(self.checkpoints.steps()):
+            place = self.checkpoints.folder / str(step)
+            try:
+                for item, tree in (('model', model), ('training', training)):
+                    stored = self.checkpoints.shapes(step, item)
+                    compare_shapes(place / item, stored, array_shapes(tree))
+                parts = self.checkpoints.restore(
+                    step, model=model, training=training, data=self.batches
+                )
+            except UserError:
+                raise
+            except Exception as error:  # whatever Orbax and TensorStore raise on a damaged file
+                logger.warning('%s; going back to the one before', unreadable(place, error))
+                self.checkpoints.discard(step)
+                continue
+            return join_state(self.experiment.abstract_state, *parts)
+        return None
+
+    def _recorded_metrics(self) -> dict[str, float] | None:
+        """The metrics of an evaluation that was recorded at this step."""
+        path = self.workdir / 'metrics.jsonl'
+        for row in read_records(path) if path.exists() else ():
+            if row['step'] == self.step and row['split'] == self.config.data.eval_split:
+                return {k: v for k, v in row.items() if k not in ('step', 'split')}
+        return None
+
+    def _introduce(self) -> None:
+        device = jax.devices()[0]
+        if self.resumed:
+            self.progress.say(f'going on at step {self.step} in {self.workdir}')
+        else:
+            self.progress.say(parameter_overview(self.state.params))
+        mesh = ' x '.join(f'{name} {size}' for name, size in self.experiment.mesh.shape.items())
+        self.progress.say(f'{jax.device_count()} x {device.device_kind}; mesh {mesh}')
+
+    def _restart_clock(self) -> None:
+        self.clock = (time.monotonic(), self.step)
+
+
+def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:
+    """What differs between a stored config and this one, a line a key; nothing if none is stored."""
+    if not path.exists():
+        return []
+    try:
+        old = _flat(json.loads(path.read_text()))
+    except ValueError:
+        return [f'{path} cannot be read']
+    new = _flat(json.loads(config.to_json()))
+    return [
+        f'config.{key}: {old.get(key)!r} -> {new.get(key)!r}'
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix('.tmp')
+        unfinished.write_text(text)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise RunError(f'cannot write {path}: {error.strerror}') from error
+
+
+def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f'{prefix}{key}.')
+        else:
+            flat[prefix + key] = value
+    return flat

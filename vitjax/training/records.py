@@ -1,0 +1,154 @@
+"""What a run measures, on disk: `metrics.jsonl`, one JSON object a line, and TensorBoard events.
+
+A run that was interrupted and resumed leaves the same `metrics.jsonl`, to the byte, as one that was
+not. So nothing that depends on the clock goes there.
+"""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.errors import RunError
+
+
+class Records:
+    """The open records of a run; one process writes them.
+
+    Args:
+      folder: of the run; made if it is not there.
+      resume_step: the step of the checkpoint that the run goes on from; what was recorded after it
+        is dropped, and so is a line that was not written to its end. None: a new run, which
+        overwrites what is there.
+      tensorboard: whether to write TensorBoard events too.
+
+    Raises:
+      RunError: the folder cannot be written to; every method raises it, too, as on a full disk.
+    """
+
+    def __init__(self, folder: str | Path, resume_step: int | None, tensorboard: bool = True):
+        path = Path(folder) / 'metrics.jsonl'
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if resume_step is not None and path.exists():
+                _rewind(path, resume_step)
+            self._rows = path.open('w' if resume_step is None else 'a', encoding='utf-8')
+            start = 0 if resume_step is None else resume_step + 1
+            self._events = _Events(path.parent, start) if tensorboard else None
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Adds the row `{"step": step, "split": split, **values}`; null is what is not finite."""
+        row = {name: _plain(value) for name, value in values.items()}
+        with _writing(self._rows.name):
+            self._rows.write(json.dumps({'step': int(step), 'split': split, **row}) + '\n')
+            self._rows.flush()
+        self._write_events(step, split, values)
+
+    def write_speed(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds what the clock measured, as `speed/NAME`, to the TensorBoard events only."""
+        self._write_events(step, 'speed', values)
+
+    def sync(self) -> None:
+        """Returns once all that was written is on the disk, to be called before a checkpoint is."""
+        with _writing(self._rows.name):
+            os.fsync(self._rows.fileno())
+            if self._events:
+                self._events.sync()
+
+    def close(self) -> None:
+        with _writing(self._rows.name):
+            self._rows.close()
+            if self._events:
+                self._events.close()
+
+    def _write_events(self, step: int, group: str, values: Mapping[str, float]) -> None:
+        if self._events:
+            with _writing(self._rows.name):
+                self._events.write(step, {f'{group}/{name}': v for name, v in values.items()})
+
+
+def read_records(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, oldest first, without a line that is torn."""
+    rows = map(_row, Path(path).read_bytes().splitlines(keepends=True))
+    return [row for row in rows if row]
+
+
+class _Events:
+    """A file of TensorBoard events; those in earlier files from step `start` on are hidden."""
+
+    def __init__(self, folder: Path, start: int):
+        # The parts of its SummaryWriter, whose flush does not wait for its thread, and whose thread
+        # dies unnoticed on a full disk.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        # The name holds whole seconds: only a number keeps a quickly resumed run from overwriting.
+        count = len(list(folder.glob('events.*')))
+        self._writer = EventsWriter(str(folder / 'events'), f'.{count:04d}')
+        session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._writer.write_event(self._event(step=start, session_log=session))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        scalars = [self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
+        summary = self._summary(value=scalars)
+        self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
+
+    def sync(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _rewind(path: Path, step: int) -> None:
+    """Takes out all rows after `step`, and what is no row; the file is replaced at one stroke."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if (row := _row(line)) and row['step'] <= step]
+    if kept == lines:
+        return
+    rewound = path.with_suffix('.tmp')
+    with rewound.open('wb') as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    rewound.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """What a line of `metrics.jsonl` holds; None if it was not written to its end."""
+    try:
+        return json.loads(line) if line.endswith(b'\n') else None
+    except ValueError:
+        return None
+
+
+def _plain(value: float) -> float | int | None:
+    """The JSON number: a float32 with its own shortest digits (0.1), not those of its double."""
+    if isinstance(value, int):
+        return value
+    value = float(value)
+    if not math.isfinite(value):
+        return None
+    with np.errstate(over='ignore', under='ignore'):
+        single = np.float32(value)
+    return float(str(single)) if float(single) == value else value
+
+
+@contextlib.contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f'cannot write {path}: {error.strerror}; check its space and permissions'
+        ) from error

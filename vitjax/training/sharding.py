@@ -1,0 +1,125 @@
+"""Where arrays live: one mesh of devices, and a short table that cuts parameters along it.
+
+The mesh has the axes `data` (copies of the model), `fsdp` (parameters and optimizer state cut, each
+part with its share of the batch) and `tensor` (heads and MLPs cut). One device is the mesh 1x1x1.
+"""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vitjax.errors import UserError
+
+AXES = ('data', 'fsdp', 'tensor')
+
+# Logical axis -> mesh axes. Layers name activations' axes with `nn.with_logical_constraint`.
+AXIS_RULES = (
+    ('batch', ('data', 'fsdp')),
+    ('length', None),
+    ('width', 'fsdp'),
+    ('heads', 'tensor'),
+    ('mlp', 'tensor'),
+)
+
+# End of a parameter's path -> its logical axes. What is not listed is cut along its largest axis
+# by fsdp alone. Optimizer state mirrors the parameters' names and so is cut as they are.
+PARAMETER_AXES = (
+    (r'(query|key|value)/kernel', ('width', 'heads', None)),
+    (r'(query|key|value)/bias', ('heads', None)),
+    (r'attention/out/kernel', ('heads', None, 'width')),
+    (r'mlp/(hidden|gate)/kernel', ('width', 'mlp')),
+    (r'mlp/(hidden|gate)/bias', ('mlp',)),
+    (r'mlp/out/kernel', ('mlp', 'width')),
+)
+# Smaller arrays than this many elements are copied to all devices: cutting them saves nothing.
+_SMALLEST_CUT = 2**12
+
+
+def make_mesh(sizes: Mapping[str, int]) -> jax.sharding.Mesh:
+    """The mesh over all devices of all hosts; a `data` of -1 takes what the other axes leave."""
+    devices = jax.device_count()
+    fsdp, tensor = sizes['fsdp'], sizes['tensor']
+    data = sizes['data'] if sizes['data'] > 0 else max(devices // (fsdp * tensor), 1)
+    if data * fsdp * tensor != devices:
+        raise UserError(
+            f'config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} is '
+            f'{data * fsdp * tensor} devices, but there are {devices}'
+        )
+    # Linen's modules need Auto axes; `make_mesh` alone would make Explicit ones.
+    return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_parts(mesh: jax.sharding.Mesh) -> int:
+    """Into how many parts a batch is cut."""
+    return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Of arrays whose first axis is the batch."""
+    return NamedSharding(mesh, P(('data', 'fsdp')))
+
+
+def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """A NamedSharding for every array (or ShapeDtypeStruct) of a tree of parameters or a train state."""
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator='/')
+        return NamedSharding(mesh, _partition(name, leaf.shape, mesh))
+
+    return jax.tree.map_with_path(sharding, tree)
+
+
+def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+    """How one array is cut; an axis that does not divide is left whole."""
+    if math.prod(shape) < _SMALLEST_CUT:
+        return P()
+    layers = ('blocks' in name.split('/')) and len(shape) > 0  # stacked: a leading axis of layers
+    rules = dict(AXIS_RULES)
+    for pattern, axes in PARAMETER_AXES:
+        if re.search(f'(^|/){pattern}$', name) and len(axes) == len(shape) - layers:
+            cut = [None] * layers + [rules.get(axis) for axis in axes]
+            break
+    else:
+        cut = [None] * len(shape)
+        divisible = [i for i in range(layers, len(shape)) if shape[i] % mesh.shape['fsdp'] == 0]
+        if divisible:
+            cut[max(divisible, key=lambda i: shape[i])] = 'fsdp'
+    return P(
+        *(
+            axis if axis and size % mesh.shape[axis] == 0 else None
+            for axis, size in zip(cut, shape, strict=True)
+        )
+    )
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """Global arrays from each host's part of a batch."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Of arrays that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+@contextlib.contextmanager
+def context(mesh: jax.sharding.Mesh, matmul_precision: str = 'default') -> Iterator[None]:
+    """What steps are traced and run under: the mesh, the names of its axes, the precision."""
+    with (
+        jax.set_mesh(mesh),
+        nn.logical_axis_rules(AXIS_RULES),
+        jax.default_matmul_precision(matmul_precision),
+    ):
+        yield
