@@ -12,7 +12,7 @@ class RunError(RuntimeError):
     """A run that cannot go on, as on a full disk: one line that says why. Exit code 1."""
 
 
-class Preempted(Exception):  # noqa: N818 - nothing went wrong
+class Preempted(Exception):
     """A run that was told to stop (SIGTERM) and has saved all it needs to go on. Exit code 143."""
 
 
@@ -27,6 +27,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     "unknown model 'vit_b61'; did you mean 'vit_b16'?"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
+    lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    hint = f'did you mean {lower[near[0]]!r}?' if near else f'known: {", ".join(known)}'
     return UserError(f'unknown {kind} {name!r}; {hint}')

@@ -50,7 +50,7 @@ class _Images(tfds.core.GeneratorBasedBuilder):
 
 
 class VitjaxDigits(_Images):
-    """The 1,797 handwritten digits of scikit-learn, in a training part and a stratified test part."""
+    """The 1,797 handwritten digits of scikit-learn, a stratified fifth of them for testing."""
 
     SHAPE = (8, 8, 1)
     LABELS = tuple('0123456789')
@@ -62,7 +62,7 @@ class VitjaxDigits(_Images):
 
 
 class VitjaxFashionMnist(_Images):
-    """Fashion-MNIST from its four IDX files: in the manual folder, else Debian's dataset-fashion-mnist."""
+    """Fashion-MNIST, from Debian's dataset-fashion-mnist or its files in the manual folder."""
 
     SHAPE = (28, 28, 1)
     LABELS = idx.FASHION

@@ -12,19 +12,7 @@ from vitjax.data.images import EncodedImage
 from vitjax.data.splits import spread_classes
 from vitjax.errors import UserError
 
-EXTENSIONS = (
-    '.bmp',
-    '.gif',
-    '.jpeg',
-    '.jpg',
-    '.pbm',
-    '.pgm',
-    '.png',
-    '.ppm',
-    '.tif',
-    '.tiff',
-    '.webp',
-)
+EXTENSIONS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 # Split -> names of its folder, the first that exists counts.
 _SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test', 'val')}
@@ -40,9 +28,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
         images, or one that 'train' has not.
     """
     if path is None:
-        raise UserError(
-            "data set 'folder' needs config.data.path, a folder with one for each class"
-        )
+        raise UserError("data set 'folder' needs config.data.path, a folder of class folders")
     root = Path(path)
     if not root.is_dir():
         raise UserError(f'no folder {path!r} (config.data.path)')

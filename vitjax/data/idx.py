@@ -35,7 +35,8 @@ _PREFIXES = {'train': 'train', 'test': 't10k'}
 def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
     """'train' and 'test' of a folder with `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`.
 
-    Classes are called by their numbers, or as Fashion-MNIST calls them where a folder of the path does.
+    Classes are called by their numbers; those of Fashion-MNIST, known by 'fashion' in the path, by
+    their names.
 
     Raises:
       UserError: the folder is missing; when a split is opened: a file is missing, damaged, or of
@@ -72,7 +73,8 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _open(folder: Path, split: str) -> Arrays:
-    images, labels = (_find(folder, f'{_PREFIXES[split]}-{part}') for part in PARTS)
+    images = _find(folder, f'{_PREFIXES[split]}-images-idx3-ubyte')
+    labels = _find(folder, f'{_PREFIXES[split]}-labels-idx1-ubyte')
     pixels, numbers = read_idx(images), read_idx(labels)
     for path, array, dimensions in ((images, pixels, 3), (labels, numbers, 1)):
         if array.ndim != dimensions:
@@ -82,13 +84,8 @@ def _open(folder: Path, split: str) -> Arrays:
     if any('fashion' in part.lower() for part in folder.resolve().parts):
         names = FASHION
     else:
-        # The training labels tell how many classes there are; ten at least, as in MNIST.
-        known = numbers if split == 'train' else read_idx(_find(folder, f'train-{PARTS[1]}'))
-        names = tuple(map(str, range(max(int(known.max(initial=0)) + 1, 10))))
+        names = tuple(map(str, range(max(int(numbers.max(initial=0)) + 1, 10))))
     return Arrays(str(images), pixels[..., None], numbers, names)
-
-
-PARTS = ('images-idx3-ubyte', 'labels-idx1-ubyte')
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Images as numpy arrays: decoding, cropping, augmenting, and the two transforms made of these.
 
-Images are uint8 [H, W, C]; C is 1 (gray), 3 (RGB) or 4 (RGBA). Boxes are (top, left, height, width).
+Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA); boxes (top, left, height, width).
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ Box = tuple[float, float, float, float]
 
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
-# JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the result
-# nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
+# JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the
+# result nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
 _REDUCING_GAP = 2.0
 
 
@@ -34,7 +34,7 @@ class EncodedImage:
       name: for errors.
     """
 
-    file: str | Path | bytes
+    file: str | Path | bytes = dataclasses.field(repr=False)
     name: str
 
     def __array__(self, dtype=None, copy=None):
@@ -45,7 +45,7 @@ def decode(image: Any, channels: int | None = None) -> np.ndarray:
     """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
 
     Args:
-      image: path, content of a file as bytes, `EncodedImage`, PIL image, or uint8 [H, W] or [H, W, C].
+      image: path, bytes of a file, `EncodedImage`, PIL image, or uint8 [H, W] or [H, W, C].
       channels: 1, 3 or 4; None keeps gray, colour and transparency as they are.
 
     Returns:
@@ -284,7 +284,7 @@ def _with_channels(picture, channels):
 
 def _to_8_bits(picture):
     values = np.asarray(picture)
-    # Pillow keeps some 16-bit files in 32-bit integers; floats and larger integers have no known scale.
+    # Pillow keeps some 16-bit files in 32-bit integers; floats and larger values have no scale.
     if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 65535:
         raise ValueError('its pixels are neither 8-bit nor 16-bit integers')
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -1,13 +1,14 @@
 """Batches from a source: shuffled without end for training, each example once for evaluation.
 
-A batch is a dict of arrays, stacked from what the transform returns, and `'mask'`, bool [B]: False for
-padding and for unreadable examples that are left out, whose values are zeros. Every batch has the same
-shapes. Its content depends on the source, the seed and the step alone: neither threads, workers nor hosts
-change it, since host k of K holds the k-th of K equal parts of each global batch.
+A batch is a dict of arrays, stacked from what the transform returns, and `'mask'`, bool [B]: False
+for padding and for unreadable examples that are left out, whose values are zeros. All batches have
+the same shapes. Source, seed and step alone settle the content of a global batch, of which host k
+of K gets the k-th of K equal parts: neither threads nor workers nor hosts change it.
 """
 
 import dataclasses
 import functools
+import itertools
 import logging
 import sys
 import threading
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, np.ndarray]]
 
-# So many examples are one task of a thread: enough to make the cost of a task small beside theirs, few
-# enough that all threads soon work on the batch that is waited for.
+# So many examples are one task of a thread: enough to make the cost of a task small beside theirs,
+# few enough that several threads work on the batch that is waited for.
 _PIECE = 16
 
 
@@ -56,8 +57,9 @@ def train_batches(
       workers: processes that do so instead, if more than 0.
 
     Returns:
-      A dataset whose iterators have `get_state`, `set_state` and `close`. The state is
-      `{'step': batches received}`; it fits any number of threads, workers and hosts.
+      A dataset whose iterators have `get_state`, `set_state` and `close`; with workers, close them
+      before the program ends. The state is `{'step': batches received}`, whatever the number of
+      threads, workers and hosts.
 
     Raises:
       CorruptExample: from `next`; names the unreadable example of the batch that was due.
@@ -77,7 +79,7 @@ def eval_batches(
     threads: int = 16,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Every example once, in the source's order; as many batches on every host, the last ones padded.
+    """Every example once, in order; as many batches on each host, the last ones padded.
 
     Arguments, result and errors are those of `train_batches`.
     """
@@ -110,16 +112,11 @@ class _InOrder:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Piece:
-    """Some rows of a batch, and what was wrong with the examples that could not be read."""
-
-    arrays: dict[str, np.ndarray]
-    errors: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Pieces:
-    """What threads or workers work on, by index: the pieces of the first batch, of the second ..."""
+    """What threads or workers make, by index: the pieces of the first batch, of the second ...
+
+    A piece is some rows of a batch, and what was wrong with the examples that could not be read.
+    """
 
     source: Source
     transform: Transform
@@ -133,9 +130,9 @@ class _Pieces:
         return -(-self.batch_size // _PIECE)
 
     def __len__(self):
-        return min(self.steps * self.in_batch, sys.maxsize)
+        return self.steps * self.in_batch
 
-    def __getitem__(self, index: int) -> _Piece:
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], list[str]]:
         step, piece = divmod(index, self.in_batch)
         host, hosts = self.shard
         first = (step * hosts + host) * self.batch_size
@@ -145,13 +142,13 @@ class _Pieces:
             try:
                 rows.append(example and self.transform(self.source[example[0]], example[1]))
             except CorruptExample as error:
-                # Carried along as text: it is due when its batch is, and logging is for the main process.
+                # Carried along as text: it is due when its batch is, and in the main process.
                 rows.append(None)
                 errors.append(str(error))
         read = [row for row in rows if row is not None]
         blank = {k: np.zeros_like(v) for k, v in (read[0] if read else self._any).items()}
         arrays = {k: np.stack([(row or blank)[k] for row in rows]) for k in blank}
-        return _Piece(arrays | {'mask': np.array([row is not None for row in rows])}, errors)
+        return arrays | {'mask': np.array([row is not None for row in rows])}, errors
 
     @functools.cached_property
     def _any(self) -> Mapping[str, np.ndarray]:
@@ -188,7 +185,7 @@ class _Batches(grain.IterDataset):
 
 
 class _BatchIterator(grain.DatasetIterator):
-    """Puts pieces together; counts batches, so that its state tells nothing of how they were read."""
+    """Puts pieces together; its state counts batches, however they are read."""
 
     def __init__(self, batches: _Batches):
         super().__init__()
@@ -198,14 +195,13 @@ class _BatchIterator(grain.DatasetIterator):
 
     def __next__(self) -> dict[str, np.ndarray]:
         pieces = [next(self._pieces) for _ in range(self._batches.pieces.in_batch)]
-        for error in (error for piece in pieces for error in piece.errors):
+        arrays, errors = zip(*pieces, strict=True)
+        for error in itertools.chain.from_iterable(errors):
             if not self._batches.skip_corrupt:
                 raise CorruptExample(f'{error}; config.data.skip_corrupt leaves such examples out')
             _warn_once(error)
         self._step += 1
-        return {
-            key: np.concatenate([piece.arrays[key] for piece in pieces]) for key in pieces[0].arrays
-        }
+        return {key: np.concatenate([piece[key] for piece in arrays]) for key in arrays[0]}
 
     def get_state(self) -> dict[str, int]:
         return {'step': self._step}
@@ -230,7 +226,7 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
         return _permuted(count, seed, epoch)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # batches run over the end of an epoch
 def _permuted(count: int, seed: int, epoch: int) -> np.ndarray:
     # `count` is no index, so no example has the same random numbers.
     return np.random.default_rng((seed, epoch, count)).permutation(count)

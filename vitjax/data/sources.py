@@ -14,9 +14,9 @@ from vitjax.errors import UserError, unknown
 class Source(Protocol):
     """Examples by index.
 
-    An example is a dict of numpy values. Images are `{'image': uint8 [H, W, C], 'label': int}`, in the
-    size and with the channels they have; an image file still to be decoded is an `images.EncodedImage`,
-    which `np.asarray` turns into such an array.
+    An example is a dict of numpy values. Images are `{'image': uint8 [H, W, C], 'label': int}`, of
+    any size and with the channels they have; an image file still to be decoded is an
+    `images.EncodedImage`, which `np.asarray` turns into such an array.
 
     Attributes:
       name: what messages call the data.

@@ -42,7 +42,7 @@ class Part:
 def parse_split(text: str) -> list[Part]:
     """Reads 'NAME', 'NAME[START:STOP]' and sums of them with '+'.
 
-    Bounds are examples or percent ('10%', '12.5%', rounded to the nearest example), counted from the end
+    Bounds are examples or percent ('10%', '12.5%', rounded to whole examples), counted from the end
     when negative, as in https://www.tensorflow.org/datasets/splits.
 
     Raises:

@@ -30,9 +30,8 @@ def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfd
         _prepare(builder, name, path)
     if 'array_record' not in {form.value for form in builder.info.available_file_formats()}:
         raise UserError(
-            f'{builder.data_path} is prepared as {builder.info.file_format.value}, which only '
-            f'TensorFlow reads; prepare it as array_record elsewhere: {_command(name, "FOLDER")} and '
-            'set config.data.path to FOLDER'
+            f'{builder.data_path} is not in array_record but in {builder.info.file_format.value}; '
+            f'prepare it in another folder: {_command(name, "FOLDER")}; then set config.data.path'
         )
     return {split: functools.partial(Tfds, builder, split) for split in builder.info.splits}
 

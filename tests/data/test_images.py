@@ -1,0 +1,236 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitjax.config import Augment, base_config
+from vitjax.data import images
+from vitjax.errors import CorruptExample, UserError
+
+RNG = np.random.default_rng(0)
+# Smooth, so that lossy files and other scales stay near it; no symmetry.
+ROWS, COLUMNS = np.mgrid[0:48, 0:64]
+PHOTO = np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=-1).astype(np.uint8)
+GRAY = PHOTO[..., 0]
+
+
+def encoded(picture, form, **options):
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def rgba():
+    return Image.fromarray(np.dstack([PHOTO, 255 - GRAY]))
+
+
+@pytest.mark.parametrize('form', ['PNG', 'BMP', 'TIFF', 'PPM', 'WEBP', 'JPEG'])
+def test_decode_formats(form, tmp_path):
+    options = {'lossless': True} if form == 'WEBP' else {'quality': 98} if form == 'JPEG' else {}
+    data = encoded(Image.fromarray(PHOTO), form, **options)
+    path = tmp_path / 'image'
+    path.write_bytes(data)
+    for source in (data, path, str(path), images.EncodedImage(data, 'x')):
+        pixels = images.decode(source)
+        assert pixels.dtype == np.uint8
+        tolerance = 6 if form == 'JPEG' else 0
+        assert np.abs(pixels.astype(int) - PHOTO).max() <= tolerance
+
+
+def natural(mode):
+    return {
+        '1': Image.fromarray(GRAY > 100),
+        'L': Image.fromarray(GRAY),
+        'LA': rgba().convert('LA'),
+        'P': Image.fromarray(PHOTO).quantize(64),
+        'RGB': Image.fromarray(PHOTO),
+        'RGBA': rgba(),
+        'I;16': Image.fromarray(GRAY.astype(np.uint16) * 257),
+    }[mode]
+
+
+@pytest.mark.parametrize(
+    ('mode', 'channels'),
+    [('1', 1), ('L', 1), ('LA', 4), ('P', 3), ('RGB', 3), ('RGBA', 4), ('I;16', 1)],
+)
+@pytest.mark.parametrize('wanted', [None, 1, 3, 4])
+def test_decode_channels(mode, channels, wanted):
+    picture = natural(mode)
+    pixels = images.decode(encoded(picture, 'PNG'), wanted)
+    assert pixels.shape == (48, 64, wanted or channels)
+    assert pixels.dtype == np.uint8
+    if mode in ('L', 'I;16'):
+        np.testing.assert_array_equal(pixels[..., 0], GRAY)
+    if mode in ('RGB', 'RGBA') and wanted != 1:
+        np.testing.assert_array_equal(pixels[..., :3], PHOTO)
+    if mode == 'RGBA' and wanted in (None, 4):
+        np.testing.assert_array_equal(pixels[..., 3], 255 - GRAY)
+
+
+def test_palette_with_transparency_becomes_rgba():
+    picture = Image.fromarray(PHOTO).quantize(16)
+    data = encoded(picture, 'PNG', transparency=bytes([0] + [255] * 15))
+    assert images.decode(data).shape == (48, 64, 4)
+    assert images.decode(data, 3).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize('value', [0, 128, 257, 40_000, 65_535])
+@pytest.mark.parametrize('form', ['PNG', 'TIFF', 'PPM'])
+def test_16_bits_are_scaled(value, form):
+    data = encoded(Image.fromarray(np.full((2, 3), value, np.uint16)), form)
+    np.testing.assert_array_equal(images.decode(data), round(value / 257))
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('size', [(24, 40), (40, 24), (3, 5)])
+def test_exif_orientation_is_the_same_decoded_whole_and_cut(orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = Image.fromarray(PHOTO).resize((512, 384))
+    data = encoded(large, 'JPEG', quality=95, exif=exif)
+    whole = images.decode(data)
+    assert whole.shape == ((512, 384, 3) if orientation >= 5 else (384, 512, 3))
+    cut = images.EvalImages(size, 3, 0.9)({'image': data, 'label': 0}, RNG)['image']
+    assert np.abs(cut.astype(int) - images.resize(whole, size, 0.9)).max() <= 8
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'no image',
+        encoded(Image.fromarray(PHOTO), 'JPEG')[:400],
+        encoded(Image.fromarray(PHOTO), 'PNG')[:100],
+        encoded(Image.fromarray(np.zeros((2, 2), np.float32)), 'TIFF'),
+    ],
+    ids=['empty', 'text', 'cut JPEG', 'cut PNG', 'floats'],
+)
+def test_corrupt_images_name_their_file(data, tmp_path):
+    path = tmp_path / 'broken.jpg'
+    path.write_bytes(data)
+    for source in (path, images.EncodedImage(data, str(path))):
+        with pytest.raises(CorruptExample, match=r'broken\.jpg') as caught:
+            images.decode(source)
+        assert '\n' not in str(caught.value)
+
+
+def test_missing_file_and_wrong_array():
+    with pytest.raises(UserError, match=r'no file /nowhere\.png'):
+        images.decode('/nowhere.png')
+    for array in (np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros(4, np.uint8)):
+        with pytest.raises(UserError, match='an image is uint8'):
+            images.decode(array)
+
+
+@pytest.mark.parametrize('image', [PHOTO, GRAY, Image.fromarray(PHOTO)])
+def test_decode_takes_arrays_and_pictures(image):
+    np.testing.assert_array_equal(
+        images.decode(image, 3), PHOTO if image is not GRAY else np.dstack([GRAY] * 3)
+    )
+
+
+def test_resize_is_the_identity_where_it_can_be():
+    assert images.resize(PHOTO, (48, 64)) is PHOTO
+
+
+sides = st.integers(1, 60)
+
+
+@given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))
+def test_central_box(height, width, size, crop):
+    top, left, inner_height, inner_width = images.central_box(height, width, size, crop)
+    assert inner_height / inner_width == pytest.approx(size[0] / size[1])
+    assert max(inner_height / height, inner_width / width) == pytest.approx(crop)
+    assert (top + inner_height / 2, left + inner_width / 2) == pytest.approx(
+        (height / 2, width / 2)
+    )
+    assert images.resize(np.zeros((height, width, 3), np.uint8), size, crop).shape == (*size, 3)
+
+
+@given(height=sides, width=sides, seed=st.integers(0, 1000), low=st.floats(0.05, 1))
+def test_random_box_lies_within(height, width, seed, low):
+    rng = np.random.default_rng(seed)
+    top, left, inner_height, inner_width = images.random_box(height, width, rng, (low, 1.0))
+    assert top >= 0
+    assert left >= 0
+    assert 0 < inner_height <= height - top + 1e-9
+    assert 0 < inner_width <= width - left + 1e-9
+
+
+def test_random_box_keeps_area_and_aspect():
+    rng = np.random.default_rng(0)
+    boxes = np.array(
+        [images.random_box(480, 640, rng, (0.2, 0.5), (0.8, 1.25)) for _ in range(500)]
+    )
+    area = boxes[:, 2] * boxes[:, 3] / (480 * 640)
+    aspect = boxes[:, 3] / boxes[:, 2]
+    assert 0.19 < area.min() < 0.25
+    assert 0.45 < area.max() < 0.51
+    assert 0.79 < aspect.min() < 0.85
+    assert 1.18 < aspect.max() < 1.27
+
+
+def test_flip_and_shift():
+    np.testing.assert_array_equal(images.flip(images.flip(PHOTO)), PHOTO)
+    np.testing.assert_array_equal(images.flip(PHOTO)[:, 0], PHOTO[:, -1])
+    moved = images.shift(PHOTO, 3, -5)
+    np.testing.assert_array_equal(moved[3:, :-5], PHOTO[:-3, 5:])
+    assert not moved[:3].any()
+    assert not moved[:, -5:].any()
+    np.testing.assert_array_equal(images.shift(PHOTO, 0, 0), PHOTO)
+    assert not images.shift(PHOTO[:4, :4], 9, 9).any()
+
+
+@pytest.mark.parametrize('image', [PHOTO, PHOTO[..., :1]])
+@pytest.mark.parametrize('bilinear', [True, False])
+def test_rotate(image, bilinear):
+    square = image[:, :48]
+    np.testing.assert_array_equal(images.rotate(square, 0, bilinear), square)
+    np.testing.assert_array_equal(images.rotate(square, 90, bilinear), np.rot90(square))
+    assert images.rotate(image, 10, bilinear).shape == image.shape
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('image', [PHOTO, GRAY, encoded(rgba(), 'PNG')], ids=['RGB', 'L', 'PNG'])
+@pytest.mark.parametrize(
+    'augment',
+    [
+        {},
+        {'crop': (0.1, 1.0)},
+        {'flip': True, 'shift': 3, 'rotate': 10.0},
+        base_config().augment,
+    ],
+)
+def test_train_images(image, channels, augment):
+    transform = pickle.loads(pickle.dumps(images.TrainImages((20, 30), channels, augment)))
+    example = {'image': image, 'label': 7}
+    once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert once['image'].shape == (20, 30, channels)
+    assert (once['image'].dtype, once['label'].dtype, once['label']) == (np.uint8, np.int32, 7)
+    np.testing.assert_array_equal(once['image'], again['image'])
+    random = dict(augment) != {} and augment != base_config().augment
+    assert np.array_equal(once['image'], other['image']) != random
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_eval_images(channels):
+    transform = pickle.loads(pickle.dumps(images.EvalImages((20, 30), channels, 0.9)))
+    result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
+    assert result['image'].shape == (20, 30, channels)
+    assert result['label'].dtype == np.int32
+    with pytest.raises(UserError, match="no 'label'; it has 'image'"):
+        transform({'image': PHOTO}, RNG)
+
+
+@pytest.mark.parametrize('key', ['crop', 'aspect'])
+def test_bounds_out_of_order(key):
+    with pytest.raises(UserError, match=f'config.augment.{key}'):
+        images.TrainImages((8, 8), 1, {key: (0.9, 0.5)})
+
+
+def test_augment_defaults_are_those_of_the_config():
+    assert images.TrainImages((8, 8), 1, {}).augment == Augment()
