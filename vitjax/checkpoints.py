@@ -193,7 +193,8 @@ def compare_shapes(
 ) -> None:
     """UserError that names the arrays on both sides, unless all names and shapes are the same."""
     differences = [
-        f'{name} is {stored.get(name, "missing")} in the checkpoint, {wanted.get(name, "missing")} in the model'
+        f'{name} is {stored.get(name, "missing")} in the checkpoint, '
+        f'{wanted.get(name, "missing")} in the model'
         for name in sorted(stored.keys() | wanted.keys())
         if stored.get(name) != wanted.get(name)
     ]

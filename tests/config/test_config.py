@@ -61,7 +61,6 @@ def overridden(key, text):
     ('key', 'text', 'expected'),
     [
         ('seed', '7', 7),
-        ('seed', '-1', -1),
         ('batch_size', '1e3', 1000),
         ('optimizer.learning_rate', '1', 1.0),
         ('optimizer.learning_rate', '3e-4', 3e-4),
@@ -107,8 +106,9 @@ def test_an_override_is_brought_to_its_type(key, text, expected):
         ('model.name', 'vit_ti61', "unknown model 'vit_ti61'; did you mean 'vit_ti16'"),
         ('task.name', 'nothing', 'unknown task'),
         ('seed.x', '1', "config.seed is a value and has no key 'x'"),
-        ('seed', 'one', "config.seed: expected int, got 'one'"),
-        ('seed', 'true', 'config.seed: expected int, got True'),
+        ('seed', 'one', "config.seed: expected int at least 0, got 'one'"),
+        ('seed', 'true', 'config.seed: expected int at least 0, got True'),
+        ('seed', '-1', 'config.seed: -1 is out of range'),
         ('batch_size', '0', 'config.batch_size: 0 is out of range, expected int at least 1'),
         ('batch_size', '1.5', 'config.batch_size: expected int at least 1, got 1.5'),
         ('model.dropout', '1.5', '1.5 is out of range, expected float between 0 and 1'),
@@ -130,7 +130,7 @@ def test_a_wrong_override_is_refused(key, text, message):
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec='utf-8'), max_size=20)
 VALUES = {
-    'seed': st.integers(),
+    'seed': st.integers(0),
     'batch_size': st.integers(1),
     'optimizer.learning_rate': st.floats(0, allow_infinity=False),
     'model.dropout': st.floats(0, 1),

@@ -8,49 +8,46 @@ from hypothesis import strategies as st
 from vitjax.layers.attention import MultiHeadAttention, lookup
 
 # Keys that are orthogonal, and what is stored under them.
-KEYS = jnp.eye(4)[:3]
-VALUES = jnp.array([[1.0, -2.0], [3.0, 5.0], [-7.0, 9.0]])
+KEYS = np.eye(4, dtype=np.float32)[:3]
+VALUES = np.array([[1, -2], [3, 5], [-7, 9]], np.float32)
 
 
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize('index', range(3))
-def test_a_cold_lookup_is_a_table_lookup(index):
-    found = lookup(KEYS[index : index + 1], KEYS, VALUES, temperature=1e-3)
-    np.testing.assert_array_equal(found[0], VALUES[index])
+def test_a_cold_lookup_is_a_table_lookup():
+    np.testing.assert_array_equal(lookup(KEYS, KEYS, VALUES, temperature=1e-3), VALUES)
 
 
 @pytest.mark.parametrize('temperature', [1e-3, 1.0, 50.0])
 def test_a_key_that_is_not_there_finds_the_mean(temperature):
-    found = lookup(jnp.eye(4)[3:], KEYS, VALUES, temperature=temperature)
+    other = np.eye(4, dtype=np.float32)[3:]
+    found = lookup(other, KEYS, VALUES, temperature=temperature)
     np.testing.assert_allclose(found[0], VALUES.mean(axis=0), rtol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@jax.jit
+def lookup_with_weights(query, key, value, temperature, mask):
+    return lookup(query, key, value, temperature=temperature, mask=mask, return_weights=True)
+
+
+@settings(max_examples=40, deadline=None)
 @given(
-    batch=st.sampled_from([(), (2,), (2, 3)]),
-    lengths=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    batch=st.sampled_from([(), (2, 3)]),
     temperature=st.floats(0.1, 10),
+    visible=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_equals_the_formula_in_float64(batch, lengths, widths, temperature, seed):
-    (targets, sources), (width, stored) = lengths, widths
+def test_equals_the_formula_in_float64(batch, temperature, visible, seed):
     rng = np.random.default_rng(seed)
-    query = rng.normal(size=(*batch, targets, width))
-    key = rng.normal(size=(*batch, sources, width))
-    value = rng.normal(size=(*batch, sources, stored))
-    mask = rng.random((*batch, targets, sources)) < 0.7
+    query, key, value = (rng.normal(size=(*batch, *end)) for end in ((4, 3), (5, 3), (5, 2)))
+    mask = rng.random((*batch, 4, 5)) < visible
     mask[..., 0] = True
 
     weights = np.exp(query @ key.swapaxes(-1, -2) / temperature) * mask
     weights /= weights.sum(-1, keepdims=True)
-    arrays = [jnp.asarray(array, jnp.float32) for array in (query, key, value)]
-    found, found_weights = lookup(
-        *arrays, temperature=temperature, mask=jnp.asarray(mask), return_weights=True
-    )
+    found, found_weights = lookup_with_weights(query, key, value, temperature, mask)
 
     np.testing.assert_allclose(found_weights, weights, atol=1e-5)
     np.testing.assert_allclose(found, weights @ value, atol=1e-4)
@@ -58,29 +55,31 @@ def test_equals_the_formula_in_float64(batch, lengths, widths, temperature, seed
 
 
 def test_a_hidden_key_is_as_if_it_were_not_there():
-    query, key, value = normal(0, 2, 3, 4), normal(1, 2, 5, 4), normal(2, 2, 5, 6)
-    mask = jnp.array([True, False, True, True, False])
+    query, key, value = normal(3, 4), normal(5, 4), normal(5, 6)
+    mask = np.array([True, False, True, True, False])
 
+    @jax.jit
     def masked(key, value):
-        return lookup(query, key, value, mask=mask)
+        found = lookup(query, key, value, mask=mask)
+        return found.sum(), found
 
-    np.testing.assert_allclose(
-        masked(key, value), lookup(query, key[:, mask], value[:, mask]), atol=1e-6
-    )
-    gradients = jax.grad(lambda *args: masked(*args).sum(), (0, 1))(key, value)
-    for gradient in gradients:
-        assert not gradient[:, ~mask].any()
-        assert gradient[:, mask].any()
+    gradients, found = jax.grad(masked, (0, 1), has_aux=True)(key, value)
+    np.testing.assert_allclose(found, lookup(query, key[mask], value[mask]), atol=1e-6)
+    for gradient in map(np.asarray, gradients):
+        assert not gradient[~mask].any()
+        assert gradient[mask].any()
 
 
 def test_a_query_that_sees_no_key_gets_finite_values_and_gradients():
-    mask = jnp.array([[True, True, True], [False, False, False]])
+    mask = np.array([[True, True, True], [False, False, False]])
 
-    def found(query):
-        return lookup(query, KEYS, VALUES, mask=mask)
+    @jax.jit
+    def masked(query):
+        return lookup(query, KEYS, VALUES, mask=mask).sum()
 
-    assert jnp.isfinite(found(KEYS[:2])).all()
-    assert jnp.isfinite(jax.grad(lambda query: found(query).sum())(KEYS[:2])).all()
+    value, gradient = jax.value_and_grad(masked)(KEYS[:2])
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
 
 
 def test_similarities_too_great_for_exp_are_no_trouble():
@@ -88,99 +87,102 @@ def test_similarities_too_great_for_exp_are_no_trouble():
 
 
 def test_the_order_of_the_keys_does_not_matter():
-    query, key, value = normal(0, 3, 4), normal(1, 5, 4), normal(2, 5, 2)
-    order = jnp.array([3, 1, 4, 0, 2])
+    query, key, value = normal(3, 4), normal(5, 4), normal(5, 6)
+    order = [3, 1, 4, 0, 2]
     np.testing.assert_allclose(
-        lookup(query, key[order], value[order]), lookup(query, key, value), atol=1e-6
+        lookup(query, key[order], value[order]), lookup(query, key, value), atol=1e-5
     )
 
 
 def test_weights_are_float32_under_bfloat16():
-    arrays = normal(0, 3, 8), normal(1, 64, 8), normal(2, 64, 2)
+    arrays = normal(3, 8), normal(64, 8), normal(64, 6)
     expected, expected_weights = lookup(*arrays, return_weights=True)
     found, weights = lookup(*(x.astype(jnp.bfloat16) for x in arrays), return_weights=True)
 
     assert (found.dtype, weights.dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
     np.testing.assert_allclose(weights, expected_weights, atol=0.02)
-    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.05)
+    np.testing.assert_allclose(np.asarray(found, np.float32), expected, atol=0.05)
 
 
-D, HEADS = 8, 2
-PROJECTION = {'kernel': (D, HEADS, D // HEADS), 'bias': (HEADS, D // HEADS)}
-NORM = {'scale': (D // HEADS,), 'bias': (D // HEADS,)}
-OUT = {'kernel': (HEADS, D // HEADS, D), 'bias': (D,)}
+D, HEADS, HEAD = 8, 2, 4
+PROJECTION = {'kernel': (D, HEADS, HEAD), 'bias': (HEADS, HEAD)}
+NORM = {'scale': (HEAD,), 'bias': (HEAD,)}
+OUT = {'kernel': (HEADS, HEAD, D), 'bias': (D,)}
+NO_BIAS = {name: {'kernel': PROJECTION['kernel']} for name in ('query', 'key', 'value')}
+KINDS = [
+    ({}, {}),
+    ({'qk_norm': True}, {'query_norm': NORM, 'key_norm': NORM}),
+    ({'qkv_bias': False}, NO_BIAS),
+]
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'changes'),
-    [
-        ({}, {}),
-        ({'qk_norm': True}, {'query_norm': NORM, 'key_norm': NORM}),
-        (
-            {'qkv_bias': False},
-            {name: {'kernel': PROJECTION['kernel']} for name in ('query', 'key', 'value')},
-        ),
-    ],
-)
+@pytest.mark.parametrize(('arguments', 'changes'), KINDS)
 def test_parameters(arguments, changes):
     module = MultiHeadAttention(HEADS, dtype=jnp.bfloat16, **arguments)
-    params = module.init(jax.random.key(0), normal(0, 1, 3, D))['params']
+    params = jax.eval_shape(module.init, jax.random.key(0), normal(1, 3, D))['params']
     expected = dict(query=PROJECTION, key=PROJECTION, value=PROJECTION, out=OUT) | changes
-    assert jax.tree.map(jnp.shape, params) == expected
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+    assert jax.tree.map(lambda leaf: leaf.shape, params) == expected
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('float32')}
 
 
-@pytest.mark.parametrize('arguments', [{}, {'qk_norm': True}, {'qkv_bias': False}])
-def test_heads_are_lookups_side_by_side(arguments):
-    x, context = normal(0, 2, 3, D), normal(1, 2, 5, D)
+@pytest.mark.parametrize('arguments', [arguments for arguments, _ in KINDS])
+def test_heads_are_lookups_side_by_side(arguments, random_variables):
+    x, context = normal(2, 3, D), normal(2, 5, D, seed=1)
     module = MultiHeadAttention(HEADS, **arguments)
-    variables = module.init(jax.random.key(0), x)
-    found, weights = module.apply(variables, x, context, return_weights=True)
-
+    variables = random_variables(module, x)
     params = variables['params']
-    total = params['out']['bias']
-    for head in range(HEADS):
 
-        def project(name, inputs, head=head):
-            bias = params[name]['bias'][head] if 'bias' in params[name] else 0
-            return inputs @ params[name]['kernel'][:, head] + bias
+    @jax.jit
+    def by_hand(x, context):
+        def project(name, inputs, head):
+            layer = params[name]
+            y = inputs @ layer['kernel'][:, head] + layer.get('bias', np.zeros((HEADS, 1)))[head]
+            if f'{name}_norm' in params:
+                norm = params[f'{name}_norm']
+                y = (y - y.mean(-1, keepdims=True)) / y.std(-1, keepdims=True)
+                y = y * norm['scale'] + norm['bias']
+            return y
 
-        query, key = project('query', x), project('key', context)
-        if 'qk_norm' in arguments:
-            query, key = (
-                (y - y.mean(-1, keepdims=True)) / y.std(-1, keepdims=True) for y in (query, key)
+        total, weights = params['out']['bias'], []
+        for head in range(HEADS):
+            found, found_weights = lookup(
+                project('query', x, head),
+                project('key', context, head),
+                project('value', context, head),
+                temperature=HEAD**0.5,
+                return_weights=True,
             )
-        values, expected = lookup(
-            query,
-            key,
-            project('value', context),
-            temperature=(D // HEADS) ** 0.5,
-            return_weights=True,
-        )
-        np.testing.assert_allclose(weights[:, head], expected, atol=1e-4)
-        total = total + values @ params['out']['kernel'][head]
-    np.testing.assert_allclose(found, total, atol=1e-4)
+            total = total + found @ params['out']['kernel'][head]
+            weights.append(found_weights)
+        return total, jnp.stack(weights, axis=1)
+
+    found, weights = jax.jit(
+        lambda x, context: module.apply(variables, x, context, return_weights=True)
+    )(x, context)
+    expected, expected_weights = by_hand(x, context)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(weights, expected_weights, atol=1e-4)
 
 
-def test_without_context_it_attends_to_itself():
-    x = normal(0, 2, 3, D)
+def test_without_context_it_attends_to_itself(random_variables):
+    x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
-    variables = module.init(jax.random.key(0), x)
+    variables = random_variables(module, x)
     found, weights = module.apply(variables, x)
     np.testing.assert_array_equal(found, module.apply(variables, x, x)[0])
     assert weights is None
 
 
-def test_a_mask_may_differ_by_example_and_head():
-    x = normal(0, 2, 3, D)
+def test_a_mask_may_differ_by_example_and_head(random_variables):
+    x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
-    variables = module.init(jax.random.key(0), x)
-    mask = jax.random.bernoulli(jax.random.key(1), 0.6, (2, HEADS, 3, 3)) | jnp.eye(3, dtype=bool)
+    mask = (np.random.default_rng(0).random((2, HEADS, 3, 3)) < 0.6) | np.eye(3, dtype=bool)
+    variables = jax.tree.map(lambda leaf: leaf / 10, random_variables(module, x))
     _, weights = module.apply(variables, x, mask=mask, return_weights=True)
     np.testing.assert_array_equal(weights > 0, mask)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match='num_heads 3 does not divide the width 8'):
-        MultiHeadAttention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
+        jax.eval_shape(MultiHeadAttention(3).init, jax.random.key(0), np.zeros((1, 2, 8)))

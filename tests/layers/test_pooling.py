@@ -2,50 +2,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from vitjax.layers.attention import MultiHeadAttention
 from vitjax.layers.pooling import AttentionPooling
+from vitjax.layers.transformer import MLP
 
 D, M = 8, 12
 
 
 @pytest.fixture(scope='module')
-def pooling():
+def pooling(random_variables):
     module = AttentionPooling(num_heads=2, mlp_dim=M)
-    tokens = jax.random.normal(jax.random.key(0), (3, 5, D))
-    variables = module.init(jax.random.key(1), tokens)
-    return lambda x: module.apply(variables, x), tokens, variables
+    tokens = np.random.default_rng(1).normal(size=(3, 5, D)).astype(np.float32)
+    variables = jax.tree.map(lambda leaf: leaf / 4, random_variables(module, tokens))
+    return jax.jit(lambda x: module.apply(variables, x)), tokens, variables
 
 
 def test_one_vector_an_example(pooling):
     apply, tokens, _ = pooling
     assert apply(tokens).shape == (3, D)
-    np.testing.assert_allclose(apply(tokens)[1:2], apply(tokens[1:2]), atol=1e-6)
+    np.testing.assert_allclose(apply(tokens)[1:2], apply(tokens[1:2]), atol=1e-5)
 
 
-@pytest.mark.parametrize('order', [[4, 2, 0, 1, 3], [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]])
+@pytest.mark.parametrize('order', [[4, 2, 0, 1, 3], [0, 1, 2, 3, 4] * 2])
 def test_neither_order_nor_repetition_of_the_tokens_matters(pooling, order):
     apply, tokens, _ = pooling
-    np.testing.assert_allclose(apply(tokens[:, jnp.array(order)]), apply(tokens), atol=1e-5)
+    np.testing.assert_allclose(apply(tokens[:, order]), apply(tokens), atol=1e-5)
 
 
 def test_all_tokens_count(pooling):
     apply, tokens, _ = pooling
     gradient = jax.grad(lambda x: apply(x).var())(tokens)
-    assert (jnp.abs(gradient).max(axis=-1) > 0).all()
+    assert np.abs(gradient).max(axis=-1).all()
 
 
-def test_parameters(pooling):
-    *_, variables = pooling
-    attention = 4 * D * D + 4 * D
-    mlp = 2 * D * M + M + D
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
-    assert count == D + attention + 2 * D + mlp
+def test_a_learned_query_looks_at_the_tokens_and_an_mlp_follows(pooling):
+    apply, tokens, variables = pooling
+    params = dict(variables['params'])
+    probe = params.pop('probe_token').repeat(3, 0)
+    x, _ = MultiHeadAttention(2).apply({'params': params.pop('attention')}, probe, tokens)
+    y = nn.LayerNorm(1e-6).apply({'params': params.pop('mlp_norm')}, x)
+    expected = x + MLP(M).apply({'params': params.pop('mlp')}, y)
+    np.testing.assert_allclose(apply(tokens), expected[:, 0], atol=1e-5)
+    assert not params
 
 
 def test_computes_in_its_dtype_with_float32_parameters(pooling):
     apply, tokens, variables = pooling
     module = AttentionPooling(num_heads=2, mlp_dim=M, dtype=jnp.bfloat16)
-    pooled, own = module.init_with_output(jax.random.key(1), tokens)
+    own = jax.eval_shape(module.init, jax.random.key(0), tokens)
+    assert {leaf.dtype for leaf in jax.tree.leaves(own)} == {np.dtype('float32')}
+    pooled = jax.jit(module.apply)(variables, tokens)
     assert pooled.dtype == jnp.bfloat16
-    jax.tree.map(np.testing.assert_array_equal, own, variables)
-    np.testing.assert_allclose(pooled.astype(jnp.float32), apply(tokens), atol=0.1)
+    np.testing.assert_allclose(np.asarray(pooled, np.float32), apply(tokens), atol=0.1)

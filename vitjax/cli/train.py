@@ -5,8 +5,8 @@ On several hosts, start the same command on each with --distributed.
 """
 
 import argparse
+import shlex
 import signal
-import sys
 from pathlib import Path
 
 
@@ -62,5 +62,5 @@ def _conclude(workdir: Path, metrics: dict[str, float]) -> None:
     )
     print(f'test {shown}')
     print(f'run: {workdir}')
-    examples = sorted((workdir / 'examples').glob('*')) or ['IMAGE']
-    print(f'next: vitjax predict --checkpoint {workdir} {examples[0]}', file=sys.stdout)
+    command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
+    print(f'next: {shlex.join(map(str, command))}')

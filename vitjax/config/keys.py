@@ -97,7 +97,7 @@ class Mesh:
 class Config:
     """All keys of a config, in the order in which a recipe gives them."""
 
-    seed: int = 0  # with step and example it settles everything random
+    seed: Annotated[int, Range(low=0)] = 0  # with step and example it settles everything random
     task: Task = Task()
     model: Model = Model()
     data: Data = Data()

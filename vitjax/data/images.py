@@ -114,7 +114,7 @@ def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
 def rotate(image: np.ndarray, degrees: float, bilinear: bool = True) -> np.ndarray:
     """Turned counter-clockwise about the centre, zeros moving in; nearest pixel unless bilinear."""
     resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
-    return _to_array(_to_picture(image).rotate(degrees, resample))
+    return _to_array(to_picture(image).rotate(degrees, resample))
 
 
 class TrainImages:
@@ -254,12 +254,12 @@ def _from_array(image, channels, cut):
     if cut is not None:
         box = cut.choose_box(height, width)
         if cut.size != (height, width) or box != (0, 0, height, width):
-            image = _to_array(_resized(_to_picture(image), box, cut))
+            image = _to_array(_resized(to_picture(image), box, cut))
     if channels in (None, present):
         return image
     if (present, channels) == (1, 3):
         return np.repeat(image, 3, axis=-1)
-    return _to_array(_to_picture(image).convert(_MODES[channels]))
+    return _to_array(to_picture(image).convert(_MODES[channels]))
 
 
 def _resized(picture, box, cut):
@@ -290,7 +290,8 @@ def _to_8_bits(picture):
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _to_picture(image):
+def to_picture(image: np.ndarray) -> Image.Image:
+    """uint8 [H, W, C] as a PIL image."""
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 

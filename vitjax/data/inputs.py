@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import grain
 import jax
 import ml_collections
 
-from vitjax.data.images import EvalImages, TrainImages
+from vitjax.data.images import EvalImages, TrainImages, decode, to_picture
 from vitjax.data.pipeline import eval_batches, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
@@ -65,6 +66,12 @@ class ImageData:
         """Writes what later use needs: preprocessing, labels, and a test image to try."""
         self.preprocess.save(folder / 'preprocess.json')
         (folder / 'labels.json').write_text(json.dumps(self.labels) + '\n')
+        example = self.evaluation[0]
+        label = self.labels[example['label']] if self.labels else str(example['label'])
+        (folder / 'examples').mkdir(exist_ok=True)
+        pixels = decode(example['image'], min(self.preprocess.channels, 4))
+        name = re.sub(r'\W+', '_', label)
+        to_picture(pixels).save(folder / 'examples' / f'{name}.png')
 
     def _reading(self) -> dict[str, Any]:
         data = self.config.data

@@ -3,8 +3,9 @@
 A task has
   metric_names: the keys of what `metrics` returns, 'loss' among them;
   open_data(config): the data it takes, see `vitjax.data.inputs`;
-  metrics(model, variables, batch, *, rngs, train): name -> float32 [2], sum and count over the examples (or tokens)
-    whose mask is True, and the model's new state; the gradient of the loss is that of its sum over its count.
+  metrics(model, variables, batch, *, rngs, train): name -> float32 [2], sum and count over the
+    examples (or tokens) whose mask is True, and the model's new state. What is learned from is the
+    gradient of the loss's sum over its count.
 """
 
 from vitjax.tasks.classification import Classification

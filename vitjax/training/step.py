@@ -72,7 +72,7 @@ def make_train_step(
         grads, metrics, model_state = accumulated(state.params, state.model_state, batch, rng)
         total, count = metrics['loss']
         grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1), grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         metrics['gradient_norm'] = jnp.stack([norm, 1.0])
         # The optimizer does not count the updates that are left out, so they do not move the schedule.
         rate = schedule(state.step - state.skipped_updates)

@@ -1,0 +1,157 @@
+"""Each command as a user types it: results on stdout, one line for a mistake, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MISTAKES = [
+    (['--config.model.patch_size=3'], 'patch height 3 does not divide image height 8; nearest'),
+    (['--config.model.num_heads=5'], 'num_heads 5 does not divide width 16; nearest that do: 2, 4, 8'),
+    (['--config.model.dpeth=5'], "unknown key of config.model 'dpeth'; did you mean 'depth'?"),
+    (['--config.model.depth=deep'], "config.model.depth: expected int, got 'deep'"),
+    (['--config.model.name=vit_b61'], "unknown model 'vit_b61'; did you mean 'vit_b16'?"),
+    (['--config.optimizer.name=lambda'], "unknown optimizer 'lambda'; did you mean 'lamb'?"),
+    (['--config.schedule.name=cosin'], "unknown schedule 'cosin'; did you mean 'cosine'?"),
+    (['--config.data.name=digit'], "unknown data set 'digit'; did you mean 'digits'?"),
+    (['--config.data.train_split=trian'], 'train'),
+    (['--config.steps=-5'], 'config.steps: -5 is out of range'),
+    (['--config.log.every=often'], 'is no duration'),
+    (['--config.model.num_classes=11'], 'add --config.model.num_classes=10'),
+    (['--config.schedule.warmup=99'], 'do not fit'),
+    (['--config.optimizer.accumulate=3'], 'nearest that does: 15'),
+    (['--config.mesh.fsdp=3'], 'devices, but there are 1'),
+    (['--config.checkpoint.best=acuracy'], "unknown metric 'acuracy'; did you mean 'accuracy'?"),
+    (['--nonsense'], 'unknown arguments: --nonsense'),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    recipe, tmp_path, monkeypatch, capsys, arguments, message
+):
+    # In this process: a mistake must be found before anything is compiled.
+    import jax
+
+    from vitjax.cli import main
+
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', lambda *_, **__: pytest.fail('compiled'))
+    try:
+        code = main(['train', '--config', str(recipe), '--workdir', str(tmp_path), *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert message in captured.err.splitlines()[-1]
+    assert 'Traceback' not in captured.err
+    assert not captured.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_does_not_divide_over_the_devices(recipe, vitjax, tmp_path):
+    arguments = ('--config', recipe, '--workdir', tmp_path, '--config.batch_size=12')
+    code, _, err = vitjax('train', *arguments, devices=8)
+    assert code == 2
+    assert 'config.batch_size 12 does not divide over 8 devices' in err.splitlines()[-1]
+    assert 'nearest that does: 16' in err or 'nearest that does: 8' in err
+
+
+@pytest.fixture(scope='module')
+def run(recipe, vitjax, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('run')
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', workdir)
+    assert code == 0, err
+    assert '\r' not in err
+    assert 'step 20/20' in err
+    return workdir
+
+
+def assert_same_result(run, text, rtol):
+    """Whether a JSON line says what the last line of the run's records says."""
+    expected = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
+    found = json.loads(text)
+    assert found.keys() == expected.keys()
+    assert found.pop('split') == expected.pop('split')
+    assert found == pytest.approx(expected, rel=rtol)
+
+
+def test_eval_says_what_training_said(run, vitjax):
+    code, out, err = vitjax('eval', '--workdir', run)
+    assert code == 0, err
+    assert_same_result(run, out, rtol=1e-6)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 360, 1000])
+def test_eval_counts_every_example_once(run, batch_size, capsys):
+    from vitjax.cli import main
+
+    assert main(['eval', '--workdir', str(run), '--batch_size', str(batch_size)]) == 0
+    assert_same_result(run, capsys.readouterr().out, rtol=1e-5)
+
+
+def test_eval_of_a_part(run, capsys):
+    from vitjax.cli import main
+
+    assert main(['eval', '--workdir', str(run), '--split', 'train[:100]', '--step', '18']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found['step'], found['examples'], found['split']) == (18, 100, 'train[:100]')
+
+
+def test_predict_prints_a_line_an_image(run, vitjax, tmp_path):
+    images = [next((run / 'examples').iterdir()), tmp_path / 'wide.png']
+    Image.fromarray(np.zeros((20, 50, 4), np.uint8)).save(images[1])
+    code, out, err = vitjax('predict', '--checkpoint', run, *images, '--top', 3)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == [str(path) for path in images]
+    code, out, _ = vitjax(
+        'predict', '--checkpoint', run, *images, '--json', '--batch_size', 1, '--top', 10
+    )
+    assert code == 0
+    for line, path in zip(out.splitlines(), images, strict=True):
+        found = json.loads(line)
+        assert found['image'] == str(path)
+        assert sum(best['probability'] for best in found['top']) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_and_eval_mistakes(run, tmp_path, capsys):
+    from vitjax.cli import main
+
+    text = tmp_path / 'text.png'
+    text.write_text('no image')
+    for arguments, message in [
+        (['predict', '--checkpoint', str(run), str(text)], 'not an image'),
+        (['predict', '--checkpoint', str(run), str(tmp_path / 'none.png')], 'no file'),
+        (['predict', '--checkpoint', str(run), str(tmp_path)], str(tmp_path)),
+        (['predict', '--checkpoint', str(tmp_path / 'none'), 'x.png'], 'no such folder'),
+        (['predict', '--checkpoint', str(tmp_path), 'x.png'], 'not the folder of a run'),
+        (['eval', '--workdir', str(tmp_path)], 'not the folder of a run'),
+        (['eval', '--workdir', str(run), '--step', '3'], 'no checkpoint of step 3'),
+        (['eval', '--workdir', str(run), '--split', 'none'], "no split 'none'"),
+    ]:
+        assert main(arguments) == 2, arguments
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert len(captured.err.splitlines()) == 1
+
+
+def test_models_lists_what_matches(capsys):
+    from vitjax.cli import main
+
+    assert main(['models', 'vit_ti*', '--json']) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row['name'], row['parameters']) for row in rows] == [('vit_ti16', 5_717_416)]
+    assert main(['models', 'vit_x*']) == 2
+
+
+@pytest.mark.parametrize('command', [[], ['train'], ['eval'], ['predict'], ['models'], ['bench']])
+def test_help_needs_no_jax(command):
+    code = (
+        'import sys; from vitjax.cli import main\n'
+        f'try: main({[*command, "--help"]})\n'
+        'except SystemExit as stop: assert stop.code == 0\n'
+        'assert not {"jax", "flax", "numpy"} & sys.modules.keys()'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)

@@ -1,0 +1,147 @@
+import functools
+
+import pytest
+
+import vitjax
+from vitjax.analysis.flops import model_cost
+from vitjax.errors import UserError
+
+# Parameters with 1,000 classes at 224 pixels. From google-research/vision_transformer
+# (vit_jax/models_test.py): Ti/16, S/32, S/16, B/32, B/16, B/8, L/32, L/16, H/14. From torchvision
+# (models/vision_transformer.py): B/32, B/16, L/32, L/16, H/14. The others follow from the sizes in
+# the papers; nobody publishes them to the last digit, so the rows of PUBLISHED must hold for them.
+PARAMETERS = {
+    'vit': 86_567_656,
+    'vit_ti16': 5_717_416,
+    'vit_s32': 22_878_952,
+    'vit_s16': 22_050_664,
+    'vit_s14': 22_004_584,
+    'vit_s8': 22_055_272,
+    'vit_m32': 39_942_120,
+    'vit_m16': 38_837_736,
+    'vit_b32': 88_224_232,
+    'vit_b28': 87_682_792,
+    'vit_b16': 86_567_656,
+    'vit_b14': 86_475_496,
+    'vit_b8': 86_576_872,
+    'vit_l32': 306_535_400,
+    'vit_l16': 304_326_632,
+    'vit_l14': 304_203_752,
+    'vit_so400m16': 428_971_944,
+    'vit_so400m14': 428_833_704,
+    'vit_h16': 632_199_400,
+    'vit_h14': 632_045_800,
+    'vit_g16': 1_012_780_392,
+    'vit_g14': 1_012_611_432,
+    'vit_G14': 1_844_440_680,
+}
+
+HEADLESS = {'num_classes': 0}
+DINOV2 = HEADLESS | {'image_size': 518, 'num_registers': 4, 'layer_scale': 1e-5}
+ENCODER = HEADLESS | {'pooling': 'mean'}
+
+# Name, settings, millions of parameters and GFLOPs of the forward pass, as published (None: not
+# published). timm and torchvision give multiply-adds, each of which is two FLOPs.
+PUBLISHED = [
+    # timm, results/benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv: vit_tiny_patch16_224 and so on.
+    ('vit_ti16', {}, 5.72, 2 * 1.26),
+    ('vit_s32', {}, 22.88, 2 * 1.15),
+    ('vit_s16', {}, 22.05, 2 * 4.61),
+    ('vit_b32', {}, 88.22, 2 * 4.41),
+    ('vit_b8', {}, 86.58, 2 * 78.22),
+    ('vit_l14', {}, 304.20, 2 * 81.08),
+    ('vit_g14', {}, 1012.61, 2 * 267.18),
+    ('vit_so400m14', HEADLESS, 427.68, 2 * 110.26),  # vit_so400m_patch14_siglip_224
+    ('vit_g16', ENCODER, 1011.37, 2 * 202.46),  # vit_giant_patch16_gap_224
+    ('vit_s14', DINOV2, 22.06, 2 * 46.95),  # vit_small_patch14_reg4_dinov2
+    ('vit_b14', DINOV2, 86.58, 2 * 152.25),  # vit_base_patch14_reg4_dinov2
+    # timm, results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv.
+    ('vit_G14', {}, 1844.44, 2 * 483.95),
+    ('vit_so400m16', HEADLESS | {'image_size': 256}, 427.89, 2 * 110.31),
+    # timm, model card of vit_small_patch8_224.dino, whose multiply-adds leave attention out.
+    ('vit_s8', HEADLESS, 21.7, None),
+    # torchvision, models/vision_transformer.py; H/14 is IMAGENET1K_SWAG_E2E_V1.
+    ('vit', {}, 86.567656, 2 * 17.6),
+    ('vit_b16', {}, 86.567656, 2 * 17.6),
+    ('vit_l32', {}, 306.535400, 2 * 15.4),
+    ('vit_l16', {}, 304.326632, 2 * 61.6),
+    ('vit_h14', {}, 632.045800, 2 * 167.3),
+    ('vit_h14', {'image_size': 518}, 633.470440, 2 * 1016.7),
+    # open_clip, docs/model_profile.csv: image towers, whose projection is the head here.
+    ('vit_m32', {'num_classes': 512}, 39.69, 3.99),
+    ('vit_m16', {'num_classes': 512}, 38.59, 15.98),
+    ('vit_h16', {'num_classes': 1024}, 632.23, 254.63),
+    # Zhai et al. 2022, table 2, which leaves the classifier out.
+    ('vit_b28', ENCODER, 87, 11.3),
+    ('vit_g14', ENCODER, 1011, 533.1),
+    ('vit_G14', ENCODER, 1843, 965.3),
+]
+
+
+@functools.cache
+def cost(name, **settings):
+    return model_cost(vitjax.create_model(name, **settings))
+
+
+@pytest.mark.parametrize('name', vitjax.list_models())
+def test_every_model_has_its_exact_and_a_published_count(name):
+    assert cost(name)[0] == PARAMETERS[name]
+    assert name in [published for published, *_ in PUBLISHED]
+
+
+@pytest.mark.parametrize(('name', 'settings', 'millions', 'gigaflops'), PUBLISHED)
+def test_published_sizes(name, settings, millions, gigaflops):
+    parameters, flops = cost(name, **settings)
+    assert parameters / 1e6 == pytest.approx(millions, rel=2e-3)
+    if gigaflops:
+        assert flops / 1e9 == pytest.approx(gigaflops, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'names'),
+    [
+        ('vit_s*', ['vit_s32', 'vit_s16', 'vit_s14', 'vit_s8', 'vit_so400m16', 'vit_so400m14']),
+        ('vit_g*', ['vit_g16', 'vit_g14']),
+        ('vit_G*', ['vit_G14']),
+        ('vit_?8', ['vit_s8', 'vit_b8']),
+        ('nothing', []),
+    ],
+)
+def test_list_models(pattern, names):
+    assert vitjax.list_models(pattern) == names
+    assert set(names) <= set(vitjax.list_models())
+
+
+def test_every_argument_of_a_named_model_can_be_overridden():
+    model = vitjax.create_model(
+        'vit_s16', image_size=(32, 48), patch_size=(4, 8), num_heads=4, pooling='mean', scan=True
+    )
+    assert (model.image_size, model.patch_size) == ((32, 48), (4, 8))
+    assert (model.width, model.depth, model.num_heads) == (384, 12, 4)
+    assert (model.pooling, model.scan) == ('mean', True)
+
+
+@pytest.mark.parametrize(
+    ('name', 'overrides', 'message'),
+    [
+        ('vit_b61', {}, "unknown model 'vit_b61'; did you mean 'vit_b16'?"),
+        ('ViT-B/16', {}, "unknown model 'ViT-B/16'; did you mean"),
+        ('vit_s16', {'heads': 4}, "unknown argument of vit_s16 'heads'; did you mean 'num_heads'?"),
+        ('vit_s16', {'drop_out': 0.1}, "'drop_out'; did you mean 'dropout'?"),
+        (
+            'vit_s16',
+            {'patch_size': 15},
+            'vit_s16: patch height 15 does not divide image height 224',
+        ),
+        (
+            'vit_s16',
+            {'image_size': 100},
+            'vit_s16: patch height 16 does not divide image height 100',
+        ),
+        ('vit_s16', {'num_heads': 5}, 'vit_s16: num_heads 5 does not divide width 384; .* 4, 6'),
+        ('vit_so400m14', {'pooling': 'cls', 'class_token': False}, 'needs class_token'),
+    ],
+)
+def test_mistakes(name, overrides, message):
+    with pytest.raises(UserError, match=message.replace('?', r'\?')):
+        vitjax.create_model(name, **overrides)

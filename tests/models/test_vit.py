@@ -1,0 +1,298 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from vitjax.layers.patches import patchify, unpatchify
+from vitjax.models.vit import ViT
+
+SMALL = dict(image_size=(4, 6), patch_size=(2, 3), width=8, depth=2, num_heads=2, mlp_dim=12)
+B, N, D, L, HEADS, K = 2, 4, 8, 2, 2, 5
+IMAGES = np.random.default_rng(1).normal(size=(B, 4, 6, 3)).astype(np.float32)
+
+# Compiling is most of the time of these tests, and what is compiled runs once.
+jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        'xla_backend_optimization_level': 0,
+        'xla_llvm_disable_expensive_passes': True,
+    },
+)
+
+
+def shapes(model, images=IMAGES, **options):
+    return jax.eval_shape(
+        functools.partial(model.init_with_output, **options), jax.random.key(0), images
+    )
+
+
+def random_variables(model, images=IMAGES):
+    """Variables that are all random (at the start a head is zeros); nothing is compiled."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * 0.3, shapes(model, images)[1])
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ('size', 'patch', 'grid'),
+    [
+        (8, 4, (2, 2)),
+        (8, (2, 8), (4, 1)),
+        ((8, 12), 4, (2, 3)),
+        ((12, 8), (3, 4), (4, 2)),
+        ((6, 10), (6, 10), (1, 1)),
+        (4, 1, (4, 4)),
+    ],
+)
+def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, grid, channels):
+    model = ViT(**SMALL | dict(image_size=size, patch_size=patch, in_channels=channels))
+    height, width = (size, size) if isinstance(size, int) else size
+    images = np.zeros((3, height, width, channels))
+    logits, variables = shapes(model, images)
+    features, _ = shapes(model, images, method='features', attention=True)
+
+    tokens = grid[0] * grid[1]
+    assert (logits.shape, logits.dtype) == ((3, 1000), jnp.float32)
+    assert variables['params']['positions'].shape == (1, 1 + tokens, D)
+    assert features['tokens'].shape == (3, tokens, D)
+    assert features['attention'].shape == (L, 3, HEADS, 1 + tokens, 1 + tokens)
+
+
+KINDS = [
+    (dict(), 1),
+    (dict(pooling='cls', num_registers=2, representation_size=6), 3),
+    (dict(pooling='mean', num_registers=1, positions='sincos2d'), 1),
+    (dict(pooling='mean', class_token=True), 1),
+    (dict(pooling='mean', positions='none'), 0),
+    (dict(pooling='map', num_registers=1), 1),
+    (dict(pooling='map', class_token=True, num_registers=1), 2),
+]
+
+
+@pytest.mark.parametrize(('changes', 'prefix'), KINDS)
+def test_features(changes, prefix):
+    model = ViT(**SMALL, num_classes=K, **changes)
+    variables = random_variables(model)
+    params = variables['params']
+    features, logits = jit(
+        lambda images: (
+            model.apply(variables, images, method='features', attention=True),
+            model.apply(variables, images),
+        )
+    )(IMAGES)
+
+    total = prefix + N
+    assert jax.tree.map(jnp.shape, features) == {
+        'tokens': (B, N, D),
+        'prefix': (B, prefix, D),
+        'pooled': (B, D),
+        'blocks': ((B, total, D),) * L,
+        'attention': (L, B, HEADS, total, total),
+    }
+    np.testing.assert_allclose(features['attention'].sum(-1), 1, atol=1e-5)
+    normalised = np.concatenate([features['prefix'], features['tokens']], axis=1)
+    np.testing.assert_allclose(normalised, norm(params, features['blocks'][-1]), atol=1e-4)
+    pooled = features['pooled']
+    if model.pooling == 'cls':
+        np.testing.assert_array_equal(pooled, features['prefix'][:, 0])
+    elif model.pooling == 'mean':
+        np.testing.assert_allclose(pooled, features['tokens'].mean(axis=1), atol=1e-5)
+    else:
+        attention_pooling = model.bind(variables).attention_pooling
+        np.testing.assert_allclose(pooled, attention_pooling(normalised), atol=1e-4)
+    if model.representation_size:
+        layer = params['representation']
+        pooled = np.tanh(pooled @ layer['kernel'] + layer['bias'])
+    head = params['head']
+    np.testing.assert_allclose(logits, pooled @ head['kernel'] + head['bias'], atol=1e-4)
+
+
+def norm(params, x):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    return x * params['norm']['scale'] + params['norm']['bias']
+
+
+def test_attention_is_returned_only_if_asked_for():
+    features, _ = shapes(ViT(**SMALL), method='features')
+    assert set(features) == {'tokens', 'prefix', 'pooled', 'blocks'}
+
+
+def test_class_token_stands_before_registers_before_patches():
+    model = ViT(**SMALL, num_registers=2)
+    variables = random_variables(model)
+    params = variables['params']
+    # Blocks of zeros add nothing to the tokens.
+    params['encoder'] = jax.tree.map(np.zeros_like, params['encoder'])
+    features = model.apply(variables, IMAGES, method='features')
+
+    positions = params['positions']
+    patches = patchify(IMAGES, (2, 3)).reshape(B, N, -1)
+    kernel = params['patch_embedding']['kernel'].reshape(-1, D)
+    embedded = patches @ kernel + params['patch_embedding']['bias'] + positions[:, 1:]
+    first = params['class_token'] + positions[:, :1]
+    prefix = norm(params, np.concatenate([first, params['register_tokens']], axis=1))
+    np.testing.assert_allclose(features['prefix'], prefix.repeat(B, 0), atol=1e-3)
+    np.testing.assert_allclose(features['tokens'], norm(params, embedded), atol=1e-3)
+
+
+@pytest.mark.parametrize('pooling', ['cls', 'mean', 'map'])
+def test_without_classes_it_returns_the_pooled_vector(pooling):
+    output, variables = shapes(ViT(**SMALL, num_classes=0, pooling=pooling))
+    assert (output.shape, output.dtype) == ((B, D), jnp.float32)
+    assert 'head' not in variables['params']
+
+
+@pytest.mark.parametrize(
+    ('positions', 'blind'), [('none', True), ('learned', False), ('sincos2d', False)]
+)
+def test_only_positions_tell_the_order_of_patches(positions, blind):
+    model = ViT(**SMALL, positions=positions)
+    variables = random_variables(model)
+    features = jit(lambda images: model.apply(variables, images, method='features'))
+    order = [2, 0, 3, 1]
+    shuffled = unpatchify(patchify(IMAGES, (2, 3))[:, order], (4, 6))
+    before, after = features(IMAGES), features(shuffled)
+    assert np.allclose(after['tokens'], before['tokens'][:, order], atol=1e-3) == blind
+    assert np.allclose(after['pooled'], before['pooled'], atol=1e-3) == blind
+
+
+# Everything that could depend on how the layers are computed.
+RICH = SMALL | dict(
+    num_classes=K,
+    num_registers=2,
+    layer_scale=0.5,
+    qk_norm=True,
+    gated_mlp=True,
+    activation='silu',
+    dropout=0.3,
+    drop_path=0.5,
+)
+
+
+@functools.cache
+def computed(scan, remat):
+    """Initial parameters; logits; and logits and gradients in training."""
+    model = ViT(**RICH, scan=scan, remat=remat)
+    variables = random_variables(model)
+    direction = np.random.default_rng(2).normal(size=(B, K))
+
+    @jit
+    def compute(variables):
+        def loss(variables):
+            rngs = {'dropout': jax.random.key(1)}
+            logits = model.apply(variables, IMAGES, train=True, rngs=rngs)
+            return (logits * direction).sum(), logits
+
+        return (
+            model.init(jax.random.key(0), IMAGES),
+            model.apply(variables, IMAGES),
+            jax.grad(loss, has_aux=True)(variables),
+        )
+
+    return jax.tree.map(np.asarray, compute(variables))
+
+
+@pytest.mark.parametrize('what', ['evaluation', 'training'])
+@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('scan', [False, True])
+def test_switches_do_not_change_results(scan, remat, what):
+    index = ['parameters', 'evaluation', 'training'].index(what)
+    values, expected = computed(scan, remat)[index], computed(False, False)[index]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5), values, expected
+    )
+    # Nothing is equal for being zero, but for the gradient of key_norm's bias: what adds the same to
+    # all keys changes no weight.
+    largest = sorted(np.abs(leaf).max() for leaf in jax.tree.leaves(values))
+    assert largest[what == 'training'] > 1e-4
+
+
+@pytest.mark.parametrize(('scan', 'remat'), [(False, True), (True, False), (True, True)])
+def test_switches_do_not_change_initial_parameters(scan, remat):
+    jax.tree.map(np.testing.assert_array_equal, computed(scan, remat)[0], computed(False, False)[0])
+
+
+def test_every_layer_starts_with_its_own_kernels_and_the_given_layer_scale():
+    blocks = computed(False, False)[0]['params']['encoder']['blocks']
+    for part, name in [('attention', 'query'), ('attention', 'out'), ('mlp', 'out')]:
+        first, second = blocks[part][name]['kernel']
+        assert not np.isclose(first, second).any()
+    for name in ('attention_scale', 'mlp_scale'):
+        assert (blocks[name] == RICH['layer_scale']).all()
+
+
+def test_training_without_noise_needs_no_key():
+    model = ViT(**SMALL)
+    logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, True)[0], IMAGES)
+    assert logits.shape == (B, 1000)
+    variables = shapes(model)[1]
+    assert jax.eval_shape(lambda v: model.apply(v, IMAGES, train=True), variables).shape == (
+        B,
+        1000,
+    )
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_bfloat16_is_near_float32(scan):
+    changes = {'dropout': 0.0, 'drop_path': 0.0, 'scan': scan}
+    model = ViT(**RICH | changes, dtype=jnp.bfloat16)
+    logits, initial = shapes(model)
+    assert logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {np.dtype('float32')}
+
+    expected = computed(False, False)[1]
+    found = jit(model.apply)(random_variables(model), IMAGES)
+    assert found.dtype == jnp.float32
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert (found != expected).any()
+
+
+@pytest.mark.parametrize('pooling', ['cls', 'mean', 'map'])
+def test_bfloat16_leaves_softmax_and_norms_in_float32(pooling):
+    model = ViT(**RICH | {'pooling': pooling}, dtype=jnp.bfloat16)
+    variables = shapes(model)[1]
+    dtypes = {}
+    for equation in equations(jax.make_jaxpr(model.apply)(variables, IMAGES).jaxpr):
+        operands = {str(operand.aval.dtype) for operand in equation.invars}
+        dtypes.setdefault(equation.primitive.name, set()).update(operands)
+    assert dtypes['exp'] == dtypes['rsqrt'] == {'float32'}
+    assert dtypes['dot_general'] == {'bfloat16'}
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'patch_size': 4},
+            'patch width 4 does not divide image width 6; nearest that do: 2, 3, 6',
+        ),
+        ({'num_heads': 3}, 'num_heads 3 does not divide width 8; nearest that do: 1, 2, 4'),
+        ({'class_token': False}, "pooling 'cls' needs class_token"),
+        ({'depth': 0}, 'depth must be at least 1, not 0'),
+        ({'in_channels': 0}, 'in_channels must be at least 1'),
+        ({'num_classes': -1}, 'num_classes must be at least 0, not -1'),
+        ({'num_registers': -1}, 'num_registers must be at least 0'),
+        ({'dropout': 1.0}, r'dropout must be in \[0, 1\), not 1.0'),
+        ({'drop_path': -0.1}, r'drop_path must be in \[0, 1\)'),
+    ],
+)
+def test_values_that_do_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ViT(**SMALL | changes)
+
+
+@pytest.mark.parametrize('shape', [(2, 6, 4, 3), (2, 4, 6, 1), (4, 6, 3), (2, 4, 6)])
+def test_images_that_do_not_fit(shape):
+    with pytest.raises(ValueError, match=r'takes images \[batch, 4, 6, 3\], not \[\d') as error:
+        shapes(ViT(**SMALL), np.zeros(shape))
+    assert str(list(shape)) in str(error.value)

@@ -1,0 +1,82 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import vitjax as library
+from vitjax.data.sources import open_source
+from vitjax.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def run(recipe, vitjax, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('run')
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', workdir)
+    assert code == 0, err
+    return workdir
+
+
+def accuracy(pretrained):
+    source = open_source('digits', 'test')
+    examples = [source[index] for index in range(len(source))]
+    images = pretrained.preprocess([example['image'] for example in examples])
+    logits = pretrained.model.apply(pretrained.variables, images)
+    return np.mean(logits.argmax(-1) == np.array([example['label'] for example in examples]))
+
+
+def test_a_loaded_run_is_what_was_evaluated(run):
+    recorded = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
+    pretrained = library.load(run)
+    assert accuracy(pretrained) == pytest.approx(recorded['accuracy'])
+    assert pretrained.labels == tuple('0123456789')
+    assert pretrained.info['step'] == 20
+
+
+def test_save_and_load_is_exact(run, tmp_path):
+    pretrained = library.load(run, scan=True)
+    library.save(pretrained, tmp_path / 'saved')
+    again = library.load(tmp_path / 'saved')
+    assert again.model == pretrained.model
+    assert again.preprocess == pretrained.preprocess
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, pretrained.variables))
+    with pytest.raises(UserError, match='not an empty folder'):
+        library.save(pretrained, tmp_path / 'saved')
+    with pytest.raises(UserError, match='unknown format'):
+        library.save(pretrained, tmp_path / 'other', format='timn')
+
+
+def test_what_preprocess_takes(run, tmp_path):
+    preprocess = library.load(run).preprocess
+    pixels = open_source('digits', 'test')[0]['image']
+    expected = preprocess(pixels)
+    assert expected.shape == (1, 8, 8, 1)
+    for several in ([pixels, pixels], np.stack([pixels, pixels])):
+        np.testing.assert_array_equal(preprocess(several), np.concatenate([expected, expected]))
+    path = next((run / 'examples').iterdir())
+    for one in (path, str(path), path.read_bytes(), pixels[..., 0]):
+        np.testing.assert_array_equal(preprocess(one), expected)
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (lambda run: (run / 'config.json').unlink(), 'has no config.json'),
+        (lambda run: (run / 'config.json').write_text('{'), 'is damaged'),
+        (lambda run: (run / 'config.json').write_text('{}'), "'model' is missing"),
+        (lambda run: (run / 'preprocess.json').write_text('{"crop": 1}'), 'missing'),
+        (lambda run: shutil.rmtree(run / 'checkpoints'), 'no checkpoint'),
+    ],
+)
+def test_a_damaged_run_is_one_line(run, tmp_path, damage, message):
+    copy = shutil.copytree(run, tmp_path / 'run')
+    damage(copy)
+    with pytest.raises(UserError, match=message) as error:
+        library.load(copy)
+    assert '\n' not in str(error.value)
+
+
+def test_weights_that_do_not_fit_are_named(run):
+    with pytest.raises(UserError, match=r'out/bias is \(2, 16\) in the checkpoint, \(2, 32\)'):
+        library.load(run, width=32)

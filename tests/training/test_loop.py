@@ -1,0 +1,229 @@
+"""Runs as a user starts, kills, damages and resumes them."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import vitjax as library
+
+# Killed when this much of the run's folder exists: path, and how many lines or entries it has.
+MOMENTS = [
+    ('config.json', 1),
+    ('metrics.jsonl', 1),
+    ('checkpoints', 1),
+    ('checkpoints/6', 1),
+    ('metrics.jsonl', 2),
+    ('checkpoints/12', 3),
+    ('metrics.jsonl', 4),
+    ('checkpoints/18', 5),
+]
+
+
+def arrive(process, path, count):
+    """Waits for a moment of the run, or for its end."""
+    while process.poll() is None:
+        if path.is_dir() and len(list(path.iterdir())) >= count:
+            return
+        if path.is_file() and len(path.read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.001)
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def same_parameters(one, other):
+    one, other = library.load(one).variables, library.load(other).variables
+    return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(recipe, vitjax, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('uninterrupted')
+    code, out, err = vitjax('train', '--config', recipe, '--workdir', workdir)
+    assert code == 0, err
+    assert out.splitlines()[-1] == (
+        f'next: vitjax predict --checkpoint {workdir} {workdir}/examples/{{}}.png'
+    ).format(json.loads((workdir / 'labels.json').read_text())[first_test_label()])
+    return workdir
+
+
+def first_test_label():
+    from vitjax.data.sources import open_source
+
+    return open_source('digits', 'test')[0]['label']
+
+
+@pytest.fixture
+def copy(uninterrupted, tmp_path):
+    """A finished run to damage or to go on with."""
+    return shutil.copytree(uninterrupted, tmp_path / 'run')
+
+
+def test_what_a_run_records(uninterrupted):
+    assert [(row['step'], row['split']) for row in rows(uninterrupted)] == [
+        *[(7, 'train'), (8, 'test'), (14, 'train'), (16, 'test'), (20, 'train'), (20, 'test')]
+    ]
+    train, test = rows(uninterrupted)[0], rows(uninterrupted)[1]
+    assert train.keys() == {
+        *('step', 'split', 'loss', 'accuracy', 'gradient_norm', 'learning_rate')
+    }
+    assert test['examples'] == 360
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert names >= {'config.json', 'labels.json', 'preprocess.json', 'checkpoints', 'examples'}
+    assert {path.name for path in (uninterrupted / 'checkpoints').iterdir()} == {'18', '20'}
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_ends_as_if_it_was_not(uninterrupted, recipe, start, tmp_path):
+    killed = 0
+    for path, count in MOMENTS:
+        process = start('train', '--config', recipe, '--workdir', tmp_path)
+        arrive(process, tmp_path / path, count)
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed >= len(MOMENTS) // 2
+    process = start('train', '--config', recipe, '--workdir', tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert same_parameters(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_143(uninterrupted, recipe, start, vitjax, tmp_path):
+    process = start('train', '--config', recipe, '--workdir', tmp_path)
+    arrive(process, tmp_path / 'metrics.jsonl', 1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    steps = {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()}
+    assert max(steps) >= 7
+    assert vitjax('train', '--config', recipe, '--workdir', tmp_path)[0] == 0
+    ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert same_parameters(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize('item', ['model', 'training'])
+def test_a_damaged_checkpoint_is_passed_over(copy, uninterrupted, recipe, vitjax, item):
+    for path in (copy / 'checkpoints/20' / item).rglob('*'):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', copy)
+    assert code == 0, err
+    assert '20 cannot be read' in err
+    assert 'going on at step 18' in err
+    assert (copy / 'metrics.jsonl').read_bytes() == (uninterrupted / 'metrics.jsonl').read_bytes()
+    assert same_parameters(copy, uninterrupted)
+    assert (copy / 'checkpoints.corrupt/20').is_dir()
+
+
+def test_going_on_with_another_config(copy, recipe, vitjax):
+    run = 'train', '--config', recipe, '--workdir', copy
+    code, _, err = vitjax(*run, '--config.steps=24', '--config.optimizer.learning_rate=0.002')
+    assert code == 0, err
+    assert 'config.optimizer.learning_rate: 0.001 -> 0.002' in err
+    assert 'config.steps: 20 -> 24' in err
+    assert rows(copy)[-1]['step'] == 24
+
+    stored = (copy / 'config.json').read_bytes()
+    code, _, err = vitjax(*run, '--config.model.width=32')
+    assert code == 2
+    assert 'out/bias is (2, 16) in the checkpoint, (2, 32) in the model' in err.splitlines()[-1]
+    assert (copy / 'config.json').read_bytes() == stored
+
+
+def test_a_finished_run_says_its_result_again(copy, recipe, vitjax):
+    before = (copy / 'metrics.jsonl').read_bytes()
+    code, out, _ = vitjax('train', '--config', recipe, '--workdir', copy)
+    assert code == 0
+    assert re.search(r'test accuracy 0\.\d{4}', out)
+    assert (copy / 'metrics.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ('policy', 'code'),
+    [('stop', 1), ('skip', 0)],
+)
+def test_a_loss_that_is_not_finite(recipe, vitjax, tmp_path, policy, code):
+    # A step at this rate makes parameters whose logits overflow.
+    overrides = [
+        *('--config.optimizer.learning_rate=1e30', f'--config.optimizer.nonfinite={policy}'),
+        *('--config.checkpoint.every=1', '--config.optimizer.name=sgd'),
+    ]
+    found, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *overrides)
+    assert found == code, err
+    if policy == 'stop':
+        assert re.search(r'not finite at step \d+; last good checkpoint: .*checkpoints/\d+', err)
+    else:
+        assert rows(tmp_path)[-2]['skipped_updates'] > 0
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(library.load(tmp_path).variables))
+
+
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(copy, recipe, vitjax):
+    def limit():
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = 'train', '--config', recipe, '--workdir', copy, '--config.steps=40'
+    code, _, err = vitjax(*run, preexec_fn=limit)
+    assert code == 1
+    assert 'cannot write' in err.splitlines()[-1]
+    assert (copy / 'checkpoints/20').is_dir()
+    assert library.load(copy).info['step'] == 20
+
+
+def test_keeps_the_newest_and_the_best(recipe, vitjax, tmp_path):
+    overrides = ['--config.checkpoint.best=-loss', '--config.checkpoint.keep=1']
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *overrides)
+    assert code == 0, err
+    tests = [row for row in rows(tmp_path) if row['split'] == 'test']
+    best = min(tests, key=lambda row: row['loss'])['step']
+    assert {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()} == {best, 20}
+
+
+@pytest.mark.slow
+def test_two_processes_train_stop_and_resume_together(uninterrupted, recipe, start, tmp_path):
+    def together(*args, at=None):
+        with socket.socket() as free:
+            free.bind(('localhost', 0))
+            address = f'localhost:{free.getsockname()[1]}'
+        processes = [
+            start(
+                *('train', '--config', recipe, '--workdir', tmp_path, '--distributed'),
+                *('--coordinator', address, '--num_processes', 2, '--process_id', index, *args),
+                devices=2,
+            )
+            for index in range(2)
+        ]
+        if at:
+            arrive(processes[0], tmp_path / 'metrics.jsonl', at)
+            processes[1].send_signal(signal.SIGTERM)  # one host's notice is enough for all
+        ends = [process.communicate(timeout=300) for process in processes]
+        return [process.returncode for process in processes], ends[0][1] + ends[1][1]
+
+    long = '--config.steps=200'
+    codes, err = together(long, at=1)
+    assert codes == [143, 143], err
+    saved = max(int(path.name) for path in (tmp_path / 'checkpoints').iterdir())
+    assert 7 <= saved < 200
+    codes, err = together(f'--config.steps={saved + 5}')
+    assert codes == [0, 0], err
+    assert f'going on at step {saved}' in err
+    steps = [row['step'] for row in rows(tmp_path) if row['split'] == 'train']
+    assert steps == sorted(set(steps))
+    alone = {row['step']: row for row in rows(uninterrupted) if row['split'] == 'train'}
+    np.testing.assert_allclose(rows(tmp_path)[0]['loss'], alone[7]['loss'], rtol=1e-4)

@@ -1,0 +1,144 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vitjax.config import read_config
+from vitjax.training.experiment import Experiment
+from vitjax.training.sharding import to_devices
+
+
+@pytest.fixture
+def experiment(recipe):
+    """Builds an experiment from the tiny recipe and overrides."""
+
+    def build(**overrides):
+        overrides = {'model.drop_path': '0', 'log.every': '1'} | {
+            key.replace('__', '.'): str(value) for key, value in overrides.items()
+        }
+        return Experiment(read_config(str(recipe), overrides))
+
+    return build
+
+
+def run(experiment, steps=3, change=lambda step, batch: batch):
+    """The state and the values of each step."""
+    state, step = experiment.init_state(), experiment.train_step()
+    batches = iter(experiment.data.train_batches(16, (0, 1)))
+    values = []
+    with experiment.context():
+        for number in range(steps):
+            batch = to_devices(change(number, next(batches)), experiment.mesh)
+            state, value = step(state, batch)
+            values.append(jax.device_get(value))
+    return state, values
+
+
+def distance(one, other):
+    return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)))
+
+
+def poison(at):
+    def change(step, batch):
+        if step == at:
+            batch['mask'] = np.zeros_like(batch['mask'])
+        return batch
+
+    return change
+
+
+def test_micro_batches_learn_what_one_batch_does(experiment):
+    whole, _ = run(experiment(optimizer__name='sgd'))
+    parts, _ = run(experiment(optimizer__name='sgd', optimizer__accumulate=4))
+    assert distance(whole.params, parts.params) < 1e-6
+
+
+def test_micro_batches_weigh_examples_not_batches(experiment):
+    def half(step, batch):
+        # Micro-batch k holds rows k, k + 4 ...: one of them is all masked, the others are not.
+        batch['mask'] = batch['mask'] & (np.arange(16) % 4 != 1) & (np.arange(16) > 2)
+        return batch
+
+    whole, _ = run(experiment(optimizer__name='sgd'), change=half)
+    parts, _ = run(experiment(optimizer__name='sgd', optimizer__accumulate=4), change=half)
+    assert distance(whole.params, parts.params) < 1e-6
+
+
+def test_masked_examples_count_for_nothing(experiment):
+    def scramble(step, batch):
+        batch['mask'] = np.arange(16) < 10
+        batch['image'] = np.where(batch['mask'][:, None, None, None], batch['image'], step * 50)
+        batch['label'] = np.where(batch['mask'], batch['label'], step)
+        return batch
+
+    def blank(step, batch):
+        batch = scramble(step, batch)
+        batch['image'] = batch['image'] * batch['mask'][:, None, None, None].astype(np.uint8)
+        batch['label'] = batch['label'] * batch['mask']
+        return batch
+
+    one, values = run(experiment(), change=scramble)
+    other, _ = run(experiment(), change=blank)
+    assert distance(one.params, other.params) == 0
+    assert values[-1]['skipped_examples'] == 18
+
+
+@pytest.mark.parametrize('broken', [np.nan, np.inf])
+def test_an_update_that_is_not_finite_is_left_out(experiment, broken, monkeypatch):
+    build = experiment()
+    normalise = type(build.data).on_device
+
+    def on_device(self, batch):
+        # A label of -1 stands for an image that makes the loss not finite.
+        batch = normalise(self, batch)
+        spoilt = batch['label'] == -1
+        return batch | {'image': jnp.where(spoilt[:, None, None, None], broken, batch['image'])}
+
+    monkeypatch.setattr(type(build.data), 'on_device', on_device)
+
+    def spoil(step, batch):
+        if step == 1:
+            batch['label'] = np.full_like(batch['label'], -1)
+        return batch
+
+    before, _ = run(build, steps=1)
+    after, values = run(build, steps=2, change=spoil)
+    assert distance(before.params, after.params) == 0
+    assert distance(before.opt_state, after.opt_state) == 0
+    assert values[-1]['first_nonfinite'] == 2
+    assert values[-1]['skipped_updates'] == 1
+    assert np.isfinite(values[-1]['loss'])
+
+
+def test_the_log_is_the_mean_since_the_last_one(experiment):
+    _, each = run(experiment(log__every=1), steps=4)
+    _, pairs = run(experiment(log__every=2), steps=4)
+    for name in ('loss', 'accuracy', 'gradient_norm', 'learning_rate'):
+        means = [np.mean([each[i][name], each[i + 1][name]]) for i in (0, 2)]
+        np.testing.assert_allclose([pairs[1][name], pairs[3][name]], means, rtol=1e-6)
+
+
+def test_averaged_parameters_follow(experiment):
+    state, _ = run(experiment(optimizer__ema=0.9), steps=3)
+    assert distance(state.averaged, state.params) > 0
+    assert state.variables['params'] is state.averaged
+    state, _ = run(experiment(optimizer__ema=None), steps=1)
+    assert state.averaged == {}
+    assert state.variables['params'] is state.params
+
+
+def test_bfloat16_computes_close_and_keeps_float32(experiment):
+    wide, exact = run(experiment(), steps=3)
+    state, values = run(experiment(precision__compute='bfloat16'), steps=3)
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
+    assert kinds <= {jnp.dtype('float32'), jnp.dtype('int32')}
+    np.testing.assert_allclose(values[-1]['loss'], exact[-1]['loss'], rtol=2e-2)
+    assert distance(wide.params, state.params) > 0
+
+
+def test_frozen_parameters_stay(experiment):
+    built = experiment(optimizer__frozen="('encoder/',)")
+    initial = jax.device_get(built.init_state().params)
+    state, _ = run(built)
+    assert distance(initial['encoder'], state.params['encoder']) == 0
+    assert distance(initial['head'], state.params['head']) > 0
