@@ -1,26 +1,48 @@
-"""draft"""
+"""A small Vision Transformer on scikit-learn's 1,797 handwritten digits of 8x8 pixels.
+
+    vitjax train --config configs/digits.py --workdir runs/digits
+"""
+
+import ml_collections
 
 from vitjax.config import base_config
 
 
-def get_config(arg=None):
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The recipe; it takes no argument."""
     config = base_config()
-    config.model.update(
-        name='vit',
-        image_size=8,
-        patch_size=2,
-        in_channels=1,
-        num_classes=10,
-        width=64,
-        depth=4,
-        num_heads=4,
-        mlp_dim=256,
-        pooling='mean',
-    )
-    config.data.update(name='digits', mean=(0.3,), std=(0.37,))
-    config.batch_size = 128
-    config.epochs = 5
+    config.data.name = 'digits'
+    config.data.mean = (0.3,)
+    config.data.std = (0.37,)
+
+    config.model.name = 'vit'
+    config.model.image_size = 8
+    config.model.patch_size = 2
+    config.model.in_channels = 1
+    config.model.num_classes = 10
+    config.model.width = 64
+    config.model.depth = 4
+    config.model.num_heads = 4
+    config.model.mlp_dim = 256
+    config.model.pooling = 'mean'
+
+    config.batch_size = 64
+    config.steps = 1500
+    config.task.label_smoothing = 0.1
+    config.augment.crop = (0.75, 1.0)
+    config.augment.aspect = (0.8, 1.25)
+    config.augment.rotate = 12.0
     config.augment.shift = 1
-    config.checkpoint.every = '1 epoch'
-    config.eval.every = '1 epoch'
+
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.ema = 0.995
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = 100
+
+    config.eval.every = 500
+    config.eval.batch_size = 512
+    config.checkpoint.every = 500
     return config

@@ -1,34 +1,46 @@
-"""draft"""
+"""A small Vision Transformer on Fashion-MNIST (Debian's package dataset-fashion-mnist).
+
+    vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
+"""
+
+import ml_collections
 
 from vitjax.config import base_config
 
 
-def get_config(arg=None):
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The recipe; it takes no argument."""
     config = base_config()
-    config.model.update(
-        name='vit',
-        image_size=28,
-        patch_size=4,
-        in_channels=1,
-        num_classes=10,
-        width=64,
-        depth=6,
-        num_heads=2,
-        mlp_dim=256,
-        pooling='mean',
-    )
-    config.data.update(
-        name='idx', path='/usr/share/datasets/fashion-mnist', mean=(0.286,), std=(0.353,)
-    )
+    config.data.name = 'idx'
+    config.data.path = '/usr/share/datasets/fashion-mnist'
+    config.data.mean = (0.286,)
+    config.data.std = (0.353,)
+
+    config.model.name = 'vit'
+    config.model.image_size = 28
+    config.model.patch_size = 7
+    config.model.in_channels = 1
+    config.model.num_classes = 10
+    config.model.width = 96
+    config.model.depth = 6
+    config.model.num_heads = 3
+    config.model.mlp_dim = 384
+    config.model.pooling = 'mean'
+
     config.batch_size = 128
-    config.epochs = 16
-    config.optimizer.update(
-        name='muon', learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0, ema=0.999
-    )
-    config.schedule.warmup = '0.5 epochs'
+    config.epochs = 30
     config.task.label_smoothing = 0.1
     config.augment.shift = 2
     config.augment.flip = True
-    config.eval.every = '1 epoch'
-    config.checkpoint.every = '1 epoch'
+
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 6e-3
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.ema = 0.9995
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = '1 epoch'
+
+    config.eval.batch_size = 500
+    config.log.every = 100
     return config

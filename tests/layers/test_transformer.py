@@ -148,8 +148,8 @@ def test_drop_path_keeps_the_expectation(rate, random_variables):
 
 
 def test_noise_in_training_only_and_settled_by_the_key(random_variables):
-    noisy = Encoder(**SIZES, dropout=0.5, drop_path=0.5)
-    plain = Encoder(**SIZES)
+    noisy = Encoder(**SIZES, scan=True, dropout=0.5, drop_path=0.5)
+    plain = Encoder(**SIZES, scan=True)
     variables = random_variables(plain, X)
 
     @jax.jit
@@ -167,7 +167,7 @@ def test_noise_in_training_only_and_settled_by_the_key(random_variables):
 
 
 def test_drop_path_rises_from_zero_at_the_first_block(random_variables):
-    encoder = Encoder(**SIZES, drop_path=0.9)
+    encoder = Encoder(**SIZES, scan=True, drop_path=0.9)
     variables = random_variables(encoder, X)
     rngs = {'dropout': jax.random.key(0)}
     _, calm = without_noise(encoder, variables, keep=('blocks',))

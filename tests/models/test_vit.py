@@ -35,19 +35,18 @@ def random_variables(model, images=IMAGES):
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * 0.3, shapes(model, images)[1])
 
 
-@pytest.mark.parametrize('channels', [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
-    ('size', 'patch', 'grid'),
+    ('size', 'patch', 'channels', 'grid'),
     [
-        (8, 4, (2, 2)),
-        (8, (2, 8), (4, 1)),
-        ((8, 12), 4, (2, 3)),
-        ((12, 8), (3, 4), (4, 2)),
-        ((6, 10), (6, 10), (1, 1)),
-        (4, 1, (4, 4)),
+        (8, 4, 3, (2, 2)),
+        (8, (2, 8), 1, (4, 1)),
+        ((8, 12), 4, 2, (2, 3)),
+        ((12, 8), (3, 4), 4, (4, 2)),
+        ((6, 10), (6, 10), 5, (1, 1)),
+        (4, 1, 3, (4, 4)),
     ],
 )
-def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, grid, channels):
+def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, channels, grid):
     model = ViT(**SMALL | dict(image_size=size, patch_size=patch, in_channels=channels))
     height, width = (size, size) if isinstance(size, int) else size
     images = np.zeros((3, height, width, channels))
@@ -101,8 +100,8 @@ def test_features(changes, prefix):
     elif model.pooling == 'mean':
         np.testing.assert_allclose(pooled, features['tokens'].mean(axis=1), atol=1e-5)
     else:
-        attention_pooling = model.bind(variables).attention_pooling
-        np.testing.assert_allclose(pooled, attention_pooling(normalised), atol=1e-4)
+        expected = jit(lambda tokens: model.bind(variables).attention_pooling(tokens))(normalised)
+        np.testing.assert_allclose(pooled, expected, atol=1e-4)
     if model.representation_size:
         layer = params['representation']
         pooled = np.tanh(pooled @ layer['kernel'] + layer['bias'])
@@ -126,7 +125,7 @@ def test_class_token_stands_before_registers_before_patches():
     params = variables['params']
     # Blocks of zeros add nothing to the tokens.
     params['encoder'] = jax.tree.map(np.zeros_like, params['encoder'])
-    features = model.apply(variables, IMAGES, method='features')
+    features = jit(lambda images: model.apply(variables, images, method='features'))(IMAGES)
 
     positions = params['positions']
     patches = patchify(IMAGES, (2, 3)).reshape(B, N, -1)

@@ -1,5 +1,171 @@
-"""bench"""
+"""Measures import, first step, step and input of a model on this machine, against its own speed.
+
+Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
+square matrix product; their share of its rate is that of FLOPs a second within each round, counting
+matrix products only and three forward passes for a train step. Any value of the config can be set:
+--config.precision.compute=bfloat16, --config.model.scan=true.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+IMPORTS = {
+    'jax': 'import jax, flax.linen',
+    'vitjax': 'import vitjax',
+    'models': 'import vitjax; vitjax.create_model',
+}
 
 
-def add_arguments(parser):
-    pass
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--model', default='vit_ti16', metavar='NAME', help='default vit_ti16')
+    parser.add_argument('--batch_size', type=int, default=8, help='default 8')
+    parser.add_argument('--image_size', type=int, default=224, help='in pixels, default 224')
+    parser.add_argument('--steps', type=int, default=10, help='how many are timed, default 10')
+    parser.add_argument('--no_input', action='store_true', help='leave reading of images out')
+    parser.add_argument('--json', action='store_true', help='one JSON object')
+    parser.set_defaults(config=None)  # so that --config.KEY=VALUE is understood
+
+
+def run(args: argparse.Namespace) -> int:
+    from vitjax.analysis.benchmark import write_photographs
+    from vitjax.config import base_config, complete
+    from vitjax.errors import UserError
+
+    if args.steps < 1:
+        raise UserError(f'--steps must be at least 1, not {args.steps}')
+    with tempfile.TemporaryDirectory() as folder:
+        config = base_config()
+        config.model.update(name=args.model, image_size=args.image_size, num_classes=2)
+        config.data.update(name='folder', path=folder, eval_split='train')
+        config.augment.update(crop=(0.08, 1.0), flip=True)
+        config.update(batch_size=args.batch_size, steps=args.steps)
+        config = complete(config, args.overrides)
+        write_photographs(Path(folder), 2 if args.no_input else 32)
+        results = _measure(config, args.steps, with_input=not args.no_input)
+    print(json.dumps(results) if args.json else _table(results))
+    return 0
+
+
+def _measure(config, steps: int, with_input: bool) -> dict:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from vitjax.analysis.benchmark import (
+        images_per_second,
+        median_and_spread,
+        seconds_in_turn,
+        seconds_to_import,
+    )
+    from vitjax.analysis.flops import model_cost
+    from vitjax.training.experiment import Experiment
+    from vitjax.training.sharding import to_devices
+
+    experiment = Experiment(config)
+    batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
+    batch = to_devices(next(batches), experiment.mesh)
+    state = experiment.init_state()
+    _, flops = model_cost(experiment.model)
+
+    with experiment.context():
+        clock = [time.perf_counter()]
+        lowered = experiment.train_step().lower(state, batch)
+        clock.append(time.perf_counter())
+        train_step = lowered.compile()
+        clock.append(time.perf_counter())
+        state, _ = jax.block_until_ready(train_step(state, batch))
+        clock.append(time.perf_counter())
+
+        def train():
+            nonlocal state
+            state, values = train_step(state, batch)
+            return state, values
+
+        forward_step = experiment.eval_step()
+        sums = {name: jnp.zeros(2) for name in (*experiment.task.metric_names, 'examples')}
+        side = 2048 if jax.default_backend() == 'cpu' else 8192
+        square = jnp.ones((side, side))
+        multiply = jax.jit(jnp.matmul)
+        # Name -> what is timed, and its FLOPs on one device.
+        images = config.batch_size / jax.device_count()
+        timed = {
+            'matmul': (lambda: multiply(square, square), 2 * side**3),
+            'forward': (lambda: forward_step(sums, state.variables, batch), images * flops),
+            'train_step': (train, 3 * images * flops),
+        }
+        functions = {name: function for name, (function, _) in timed.items()}
+        seconds_in_turn(functions, 1)
+        seconds = seconds_in_turn(functions, steps)
+
+    rates = {name: timed[name][1] / seconds[name] for name in timed}  # FLOPs a second, by round
+    results = {
+        'model': config.model.name,
+        'batch_size': config.batch_size,
+        'image_size': list(experiment.data.preprocess.image_size),
+        'compute': config.precision.compute,
+        'devices': [device.device_kind for device in jax.devices()],
+        'import_seconds': seconds_to_import(IMPORTS, min(steps, 5)),
+        'first_step_seconds': dict(
+            zip(('trace', 'compile', 'run'), np.diff(clock).tolist(), strict=True)
+        ),
+        'temporary_bytes': train_step.memory_analysis().temp_size_in_bytes,
+        'matmul': {'side': side, 'flops_per_second': median_and_spread(rates['matmul'])},
+    }
+    for name in ('forward', 'train_step'):
+        results[name] = {
+            'seconds': median_and_spread(seconds[name]),
+            'flops_per_second': median_and_spread(rates[name]),
+            'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
+        }
+    if with_input:
+        results['input_images_per_second'] = images_per_second(batches, seconds=3)
+    batches.close()
+    return results
+
+
+def _table(results: dict) -> str:
+    """The results, a line each: what, how much, and what that is made of or compares to."""
+    height, width = results['image_size']
+    imports = results['import_seconds']
+    first, matmul = results['first_step_seconds'], results['matmul']
+    gigaflops = matmul['flops_per_second']
+    rows = [
+        (IMPORTS[name], f'{seconds:.2f} s', f'{seconds / imports["jax"]:.2f} of the first')
+        for name, seconds in imports.items()
+    ]
+    rows += [
+        (
+            'first train step',
+            f'{sum(first.values()):.2f} s',
+            ', '.join(f'{part} {seconds:.2f}' for part, seconds in first.items()),
+        ),
+        (
+            f'matmul {matmul["side"]}, float32',
+            f'{gigaflops["median"] / 1e9:.1f} GFLOP/s',
+            f'+- {gigaflops["spread"]:.0%}',
+        ),
+    ]
+    for name in ('forward', 'train_step'):
+        seconds, share = results[name]['seconds'], results[name]['share_of_matmul']
+        rate = results['batch_size'] / seconds['median']
+        rows.append(
+            (
+                name.replace('_', ' '),
+                f'{1000 * seconds["median"]:.1f} ms',
+                f'+- {seconds["spread"]:.0%}, {rate:.1f} images/s, '
+                f'{share["median"]:.0%} of matmul +- {share["spread"]:.0%}',
+            )
+        )
+    rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
+    if 'input_images_per_second' in results:
+        rate = results['input_images_per_second']
+        rows.append(('input', f'{rate:.0f} images/s', '500x375 JPEG, decoded, cropped, flipped'))
+    title = (
+        f'{results["model"]}, batch {results["batch_size"]} of {height}x{width}, '
+        f'{results["compute"]}, on {len(results["devices"])} x {results["devices"][0]}'
+    )
+    lines = [f'{what:<36}{much:>18}   {more}'.rstrip() for what, much, more in rows]
+    return '\n'.join([title, *lines])

@@ -191,7 +191,10 @@ class _Run:
             model=model,
             training=training,
             data=self.batches,
-            meta={'config': json.loads(self.config.to_json()), 'version': vitjax.__version__},
+            meta={
+                'config': json.loads(self.config.to_json()),
+                'versions': {'vitjax': vitjax.__version__, 'jax': jax.__version__},
+            },
             metrics=self.metrics,
         )
         self._restart_clock()

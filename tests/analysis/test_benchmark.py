@@ -1,0 +1,53 @@
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitjax.analysis import benchmark
+
+
+def test_functions_take_turns():
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) for name in ('first', 'second')}
+    seconds = benchmark.seconds_in_turn(functions, 3)
+    assert calls == ['first', 'second'] * 3
+    assert {name: times.shape for name, times in seconds.items()} == {'first': (3,), 'second': (3,)}
+    assert all((times >= 0).all() for times in seconds.values())
+
+
+def test_imports_are_timed_by_name():
+    seconds = benchmark.seconds_to_import({'a': 'import json', 'b': 'import ast, zipfile'}, 1)
+    assert seconds.keys() == {'a', 'b'}
+    assert all(0 < time < 60 for time in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ('values', 'median', 'spread'),
+    [([3.0], 3, 0), ([1.0, 2.0, 3.0, 4.0, 5.0], 3, 2 / 3), ([2.0, 2.0, 2.0, 9.0], 2, 1.75 / 2)],
+)
+def test_median_and_spread(values, median, spread):
+    found = benchmark.median_and_spread(np.array(values))
+    assert found == {'median': pytest.approx(median), 'spread': pytest.approx(spread)}
+
+
+def test_images_are_counted_after_a_while(monkeypatch):
+    """A clock that ticks once a look, and batches of 4: one batch a tick while it counts."""
+    ticks = itertools.count()
+    monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: float(next(ticks)))
+    batches = iter(lambda: {'image': np.zeros((4, 2, 2, 3), np.uint8)}, None)
+    # Counted from tick 10 on, to tick 19; the next look ends it, the last one reads tick 21.
+    assert benchmark.images_per_second(batches, 10) == 4 * 10 / 11
+
+
+def test_photographs(tmp_path):
+    benchmark.write_photographs(tmp_path, 3, (60, 80))
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.jpg'))
+    assert files == ['a/0.jpg', 'a/2.jpg', 'b/1.jpg']
+    first, second = (np.asarray(Image.open(tmp_path / file), float) for file in files[:2])
+    assert first.shape == (60, 80, 3)
+    assert (first != second).any()
+    # Smooth, as photographs are: neighbours differ less than distant pixels.
+    assert (
+        np.abs(np.diff(first, axis=1)).mean() < 0.6 * np.abs(first[:, 40:] - first[:, :40]).mean()
+    )

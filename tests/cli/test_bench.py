@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from vitjax.analysis import benchmark
+from vitjax.cli import bench, main
+
+TINY = [
+    *('--model', 'vit', '--image_size', '8', '--batch_size', '2', '--steps', '2'),
+    *('--config.model.patch_size=4', '--config.model.width=8', '--config.model.num_heads=2'),
+    *('--config.model.depth=1', '--config.data.threads=2', '--config.model.scan=true'),
+]
+
+
+@pytest.fixture(scope='module')
+def measured():
+    """What `bench --json` prints, parsed; processes and seconds of reading are left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr('builtins.print', lambda text, **_: printed.append(text))
+        patch.setattr(benchmark, 'seconds_to_import', lambda names, _: dict.fromkeys(names, 0.5))
+        patch.setattr(benchmark, 'images_per_second', lambda batches, seconds: 123.0)
+        assert main(['bench', *TINY, '--json', '--debug']) == 0
+    return json.loads('\n'.join(printed))
+
+
+def test_what_is_measured(measured):
+    assert measured['model'] == 'vit'
+    assert measured['image_size'] == [8, 8]
+    assert measured['batch_size'] == 2
+    assert measured['import_seconds'] == {'jax': 0.5, 'vitjax': 0.5, 'models': 0.5}
+    assert measured['first_step_seconds'].keys() == {'trace', 'compile', 'run'}
+    assert measured['input_images_per_second'] == 123
+    assert measured['temporary_bytes'] > 0
+    for name in ('forward', 'train_step'):
+        assert measured[name].keys() == {'seconds', 'flops_per_second', 'share_of_matmul'}
+        assert all(values['median'] > 0 for values in measured[name].values())
+        assert all(values['spread'] >= 0 for values in measured[name].values())
+
+
+def test_table(measured, monkeypatch, capsys):
+    asked = []
+
+    def measure(config, steps, with_input):
+        asked.append((config.model.depth, steps, with_input))
+        return {k: v for k, v in measured.items() if with_input or not k.startswith('input')}
+
+    monkeypatch.setattr(bench, '_measure', measure)
+    assert main(['bench', *TINY]) == 0
+    table = capsys.readouterr().out
+    assert main(['bench', *TINY, '--no_input']) == 0
+    assert capsys.readouterr().out.splitlines() == table.splitlines()[:-1]
+    assert asked == [(1, 2, True), (1, 2, False)]
+    title, *rows = table.splitlines()
+    assert title.startswith('vit, batch 2 of 8x8, float32, on 1 x ')
+    assert [row[:36].strip() for row in rows] == [
+        'import jax, flax.linen',
+        'import vitjax',
+        'import vitjax; vitjax.create_model',
+        'first train step',
+        'matmul 2048, float32',
+        'forward',
+        'train step',
+        'its temporaries',
+        'input',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--model', 'vit_t16'], "unknown model 'vit_t16'; did you mean 'vit_ti16'?"),
+        (['--image_size', '100'], 'patch height 16 does not divide image height 100'),
+        (['--batch_size', '0'], 'config.batch_size: 0 is out of range'),
+        (['--steps', '0'], '--steps must be at least 1, not 0'),
+        (['--config.model.dept=3'], "'dept'; did you mean 'depth'?"),
+    ],
+)
+def test_mistakes(words, message, capsys):
+    assert main(['bench', *words]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,29 @@
+"""Every recipe fits together, and its header says what it takes and what it gave."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from vitjax.config import read_config
+from vitjax.training.experiment import Experiment
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_can_be_built(path):
+    config = read_config(str(path))
+    if config.data.path and not Path(config.data.path).exists():
+        pytest.skip(f'the data of {path.name} is not here: {config.data.path}')
+    experiment = Experiment(config)
+    assert experiment.lengths.total > 0
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_says_its_command_and_result(path):
+    header = ast.get_docstring(ast.parse(path.read_text()))
+    assert f'vitjax train --config {path.relative_to(ROOT)} --workdir' in header
+    for word in ('accuracy', 'CPU', 'jax', 'measured'):
+        assert word in header, word
