@@ -27,22 +27,21 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.model.pooling = 'mean'
 
     config.batch_size = 64
-    config.steps = 1500
+    config.steps = 1600
     config.task.label_smoothing = 0.1
-    config.augment.crop = (0.75, 1.0)
-    config.augment.aspect = (0.8, 1.25)
     config.augment.rotate = 12.0
+    config.augment.scale = 0.15
     config.augment.shift = 1
 
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.clip_norm = 1.0
-    config.optimizer.ema = 0.995
+    config.optimizer.ema = 0.998
     config.schedule.name = 'cosine'
     config.schedule.warmup = 100
 
-    config.eval.every = 500
+    config.eval.every = 400
     config.eval.batch_size = 512
-    config.checkpoint.every = 500
+    config.checkpoint.every = 400
     return config

@@ -10,7 +10,10 @@ from PIL import Image
 
 MISTAKES = [
     (['--config.model.patch_size=3'], 'patch height 3 does not divide image height 8; nearest'),
-    (['--config.model.num_heads=5'], 'num_heads 5 does not divide width 16; nearest that do: 2, 4, 8'),
+    (
+        ['--config.model.num_heads=5'],
+        'num_heads 5 does not divide width 16; nearest that do: 2, 4, 8',
+    ),
     (['--config.model.dpeth=5'], "unknown key of config.model 'dpeth'; did you mean 'depth'?"),
     (['--config.model.depth=deep'], "config.model.depth: expected int, got 'deep'"),
     (['--config.model.name=vit_b61'], "unknown model 'vit_b61'; did you mean 'vit_b16'?"),

@@ -186,12 +186,33 @@ def test_flip_and_shift():
 
 
 @pytest.mark.parametrize('image', [PHOTO, PHOTO[..., :1]])
-@pytest.mark.parametrize('bilinear', [True, False])
-def test_rotate(image, bilinear):
+def test_warp_rotates(image):
     square = image[:, :48]
-    np.testing.assert_array_equal(images.rotate(square, 0, bilinear), square)
-    np.testing.assert_array_equal(images.rotate(square, 90, bilinear), np.rot90(square))
-    assert images.rotate(image, 10, bilinear).shape == image.shape
+    np.testing.assert_array_equal(images.warp(square), square)
+    np.testing.assert_array_equal(images.warp(square, 90), np.rot90(square))
+    assert images.warp(image, 10).shape == image.shape
+
+
+def test_warp_scales_about_the_centre():
+    dot = np.zeros((9, 9, 1), np.uint8)
+    dot[3:6, 3:6] = 200
+    larger, smaller = images.warp(dot, 0, (2, 2)), images.warp(dot, 0, (0.5, 0.5))
+    assert (larger > 0).sum() > (dot > 0).sum() > (smaller > 0).sum() > 0
+    for scaled in (larger, smaller):
+        np.testing.assert_array_equal(scaled, scaled[::-1, ::-1])
+
+
+@pytest.mark.parametrize(('down', 'right'), [(2, -3), (-5, 0), (0, 0)])
+def test_warp_by_whole_pixels_is_a_shift(down, right):
+    moved = images.warp(PHOTO, shift=(down, right))
+    np.testing.assert_array_equal(moved, images.shift(PHOTO, down, right))
+
+
+def test_warp_scales_each_axis_by_its_own():
+    bar = np.full((10, 10, 1), 100, np.uint8)
+    lower = images.warp(bar, 0, (0.5, 1.0))
+    assert not lower[:2].any()
+    assert lower[4:6].all()
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
@@ -201,7 +222,8 @@ def test_rotate(image, bilinear):
     [
         {},
         {'crop': (0.1, 1.0)},
-        {'flip': True, 'shift': 3, 'rotate': 10.0},
+        {'flip': True, 'shift': 3, 'rotate': 10.0, 'scale': 0.2},
+        {'scale': 0.3},
         base_config().augment,
     ],
 )

@@ -19,7 +19,9 @@ def run(args: argparse.Namespace) -> int:
     stored = args.workdir / 'config.json'
     if not stored.is_file():
         raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
-    overrides = {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
+    # The devices of this machine, not those that the run was trained on.
+    overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1}
+    overrides |= {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
     config = read_config(
         str(stored), {key: str(value) for key, value in overrides.items() if value is not None}
     )

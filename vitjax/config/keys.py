@@ -35,8 +35,9 @@ class Augment:
     crop: tuple[float, float] | None = None  # random-resized: least, greatest share of the area
     aspect: tuple[float, float] = (3 / 4, 4 / 3)  # and least and greatest width / height
     flip: bool = False  # left to right, for half of the examples
-    shift: Annotated[int, Range(low=0)] = 0  # at most so many pixels each way, zeros moving in
+    shift: Annotated[int, Range(low=0)] = 0  # at most so many pixels each way; whole ones, if alone
     rotate: NotNegative = 0.0  # at most so many degrees each way
+    scale: NotNegative = 0.0  # height and width each larger or smaller by at most this share
 
 
 @dataclasses.dataclass(frozen=True)

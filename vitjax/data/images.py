@@ -111,14 +111,32 @@ def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
     return shifted
 
 
-def rotate(image: np.ndarray, degrees: float, bilinear: bool = True) -> np.ndarray:
-    """Turned counter-clockwise about the centre, zeros moving in; nearest pixel unless bilinear."""
-    resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
-    return _to_array(to_picture(image).rotate(degrees, resample))
+def warp(
+    image: np.ndarray,
+    degrees: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Turned counter-clockwise and scaled about the centre, then moved; bilinear, zeros moving in.
+
+    Args:
+      scale: of (height, width); above 1 is larger.
+      shift: (down, right) in pixels.
+    """
+    middle = np.array(image.shape[:2]) / 2
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Pillow asks where in the image each pixel of the result comes from.
+    inverse = np.array([[cosine, sine], [-sine, cosine]]) / scale
+    origin = middle - inverse @ (middle + shift)
+    (yy, yx), (xy, xx) = inverse
+    matrix = xx, xy, origin[1], yx, yy, origin[0]
+    picture = to_picture(image)
+    method, resample = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return _to_array(picture.transform(picture.size, method, matrix, resample))
 
 
 class TrainImages:
-    """Transform: an example with a random crop, rotation, shift and flip, in this order.
+    """Transform: an example with a random crop, warp or shift, and flip, in this order.
 
     Args:
       size: (height, width) of the result.
@@ -151,10 +169,13 @@ class TrainImages:
                 Image.Resampling.BILINEAR,
             )
         image = _read(_value(example, 'image'), self.channels, cut)
-        if most := self.augment.rotate:
-            image = rotate(image, rng.uniform(-most, most))
-        if most := self.augment.shift:
-            image = shift(image, rng.integers(-most, most + 1), rng.integers(-most, most + 1))
+        most = self.augment.shift
+        if self.augment.rotate or self.augment.scale:
+            degrees = rng.uniform(-1, 1) * self.augment.rotate
+            scale = (1 + self.augment.scale) ** rng.uniform(-1, 1, 2)
+            image = warp(image, degrees, scale, rng.uniform(-most, most, 2))
+        elif most:
+            image = shift(image, *rng.integers(-most, most + 1, 2))
         if self.augment.flip and rng.random() < 0.5:
             image = flip(image)
         return {'image': image, 'label': np.int32(_value(example, 'label'))}

@@ -103,12 +103,16 @@ class _Run:
                     if len(ahead) > _STEPS_AHEAD:
                         ahead.popleft().block_until_ready()
                     self._after_step()
+            if self.metrics is None:  # a run that was longer before is already past its end
+                self._evaluate()
             self.checkpoints.wait()
         except Preempted:
             self._save()
             self.checkpoints.wait()
+            self.progress.say(f'stopped at step {self.step} and saved; the same command goes on')
             raise
         finally:
+            self.batches.close()
             self.progress.close()
             self.checkpoints.close()
             if self.records:
