@@ -36,6 +36,7 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda12]'],
+        'figures': ['matplotlib'],
         'tpu': ['jax[tpu]'],
         'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
     },

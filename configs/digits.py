@@ -1,6 +1,6 @@
 """A small Vision Transformer on scikit-learn's 1,797 handwritten digits of 8x8 pixels.
 
-    vitjax train --config configs/digits.py --workdir runs/digits
+vitjax train --config configs/digits.py --workdir runs/digits
 """
 
 import ml_collections

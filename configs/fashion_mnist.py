@@ -1,6 +1,6 @@
 """A small Vision Transformer on Fashion-MNIST (Debian's package dataset-fashion-mnist).
 
-    vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
+vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
 """
 
 import ml_collections

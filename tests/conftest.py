@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+# Here compiling takes longer than running. Child processes, which are what users run, optimise.
+jax.config.update('jax_disable_most_optimizations', True)
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,31 +1,14 @@
-import io
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sample_images import GRAY, PHOTO, encoded, rgba
 
-from vitjax.config import Augment, base_config
 from vitjax.data import images
 from vitjax.errors import CorruptExample, UserError
 
 RNG = np.random.default_rng(0)
-# Smooth, so that lossy files and other scales stay near it; no symmetry.
-ROWS, COLUMNS = np.mgrid[0:48, 0:64]
-PHOTO = np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=-1).astype(np.uint8)
-GRAY = PHOTO[..., 0]
-
-
-def encoded(picture, form, **options):
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return file.getvalue()
-
-
-def rgba():
-    return Image.fromarray(np.dstack([PHOTO, 255 - GRAY]))
 
 
 @pytest.mark.parametrize('form', ['PNG', 'BMP', 'TIFF', 'PPM', 'WEBP', 'JPEG'])
@@ -94,8 +77,10 @@ def test_exif_orientation_is_the_same_decoded_whole_and_cut(orientation, size):
     data = encoded(large, 'JPEG', quality=95, exif=exif)
     whole = images.decode(data)
     assert whole.shape == ((512, 384, 3) if orientation >= 5 else (384, 512, 3))
-    cut = images.EvalImages(size, 3, 0.9)({'image': data, 'label': 0}, RNG)['image']
-    assert np.abs(cut.astype(int) - images.resize(whole, size, 0.9)).max() <= 8
+    cut = images.decode(data, 3, images.central_cut(size, 0.9))
+    assert (
+        np.abs(cut.astype(int) - images.decode(whole, 3, images.central_cut(size, 0.9))).max() <= 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,8 +118,8 @@ def test_decode_takes_arrays_and_pictures(image):
     )
 
 
-def test_resize_is_the_identity_where_it_can_be():
-    assert images.resize(PHOTO, (48, 64)) is PHOTO
+def test_a_cut_is_the_identity_where_it_can_be():
+    assert images.decode(PHOTO, None, images.central_cut((48, 64))) is PHOTO
 
 
 sides = st.integers(1, 60)
@@ -148,7 +133,9 @@ def test_central_box(height, width, size, crop):
     assert (top + inner_height / 2, left + inner_width / 2) == pytest.approx(
         (height / 2, width / 2)
     )
-    assert images.resize(np.zeros((height, width, 3), np.uint8), size, crop).shape == (*size, 3)
+    assert images.decode(
+        np.zeros((height, width, 3), np.uint8), 3, images.central_cut(size, crop)
+    ).shape == (*size, 3)
 
 
 @given(height=sides, width=sides, seed=st.integers(0, 1000), low=st.floats(0.05, 1))
@@ -172,87 +159,3 @@ def test_random_box_keeps_area_and_aspect():
     assert 0.45 < area.max() < 0.51
     assert 0.79 < aspect.min() < 0.85
     assert 1.18 < aspect.max() < 1.27
-
-
-def test_flip_and_shift():
-    np.testing.assert_array_equal(images.flip(images.flip(PHOTO)), PHOTO)
-    np.testing.assert_array_equal(images.flip(PHOTO)[:, 0], PHOTO[:, -1])
-    moved = images.shift(PHOTO, 3, -5)
-    np.testing.assert_array_equal(moved[3:, :-5], PHOTO[:-3, 5:])
-    assert not moved[:3].any()
-    assert not moved[:, -5:].any()
-    np.testing.assert_array_equal(images.shift(PHOTO, 0, 0), PHOTO)
-    assert not images.shift(PHOTO[:4, :4], 9, 9).any()
-
-
-@pytest.mark.parametrize('image', [PHOTO, PHOTO[..., :1]])
-def test_warp_rotates(image):
-    square = image[:, :48]
-    np.testing.assert_array_equal(images.warp(square), square)
-    np.testing.assert_array_equal(images.warp(square, 90), np.rot90(square))
-    assert images.warp(image, 10).shape == image.shape
-
-
-def test_warp_scales_about_the_centre():
-    dot = np.zeros((9, 9, 1), np.uint8)
-    dot[3:6, 3:6] = 200
-    larger, smaller = images.warp(dot, 0, (2, 2)), images.warp(dot, 0, (0.5, 0.5))
-    assert (larger > 0).sum() > (dot > 0).sum() > (smaller > 0).sum() > 0
-    for scaled in (larger, smaller):
-        np.testing.assert_array_equal(scaled, scaled[::-1, ::-1])
-
-
-@pytest.mark.parametrize(('down', 'right'), [(2, -3), (-5, 0), (0, 0)])
-def test_warp_by_whole_pixels_is_a_shift(down, right):
-    moved = images.warp(PHOTO, shift=(down, right))
-    np.testing.assert_array_equal(moved, images.shift(PHOTO, down, right))
-
-
-def test_warp_scales_each_axis_by_its_own():
-    bar = np.full((10, 10, 1), 100, np.uint8)
-    lower = images.warp(bar, 0, (0.5, 1.0))
-    assert not lower[:2].any()
-    assert lower[4:6].all()
-
-
-@pytest.mark.parametrize('channels', [1, 3, 4])
-@pytest.mark.parametrize('image', [PHOTO, GRAY, encoded(rgba(), 'PNG')], ids=['RGB', 'L', 'PNG'])
-@pytest.mark.parametrize(
-    'augment',
-    [
-        {},
-        {'crop': (0.1, 1.0)},
-        {'flip': True, 'shift': 3, 'rotate': 10.0, 'scale': 0.2},
-        {'scale': 0.3},
-        base_config().augment,
-    ],
-)
-def test_train_images(image, channels, augment):
-    transform = pickle.loads(pickle.dumps(images.TrainImages((20, 30), channels, augment)))
-    example = {'image': image, 'label': 7}
-    once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert once['image'].shape == (20, 30, channels)
-    assert (once['image'].dtype, once['label'].dtype, once['label']) == (np.uint8, np.int32, 7)
-    np.testing.assert_array_equal(once['image'], again['image'])
-    random = dict(augment) != {} and augment != base_config().augment
-    assert np.array_equal(once['image'], other['image']) != random
-
-
-@pytest.mark.parametrize('channels', [1, 3, 4])
-def test_eval_images(channels):
-    transform = pickle.loads(pickle.dumps(images.EvalImages((20, 30), channels, 0.9)))
-    result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
-    assert result['image'].shape == (20, 30, channels)
-    assert result['label'].dtype == np.int32
-    with pytest.raises(UserError, match="no 'label'; it has 'image'"):
-        transform({'image': PHOTO}, RNG)
-
-
-@pytest.mark.parametrize('key', ['crop', 'aspect'])
-def test_bounds_out_of_order(key):
-    with pytest.raises(UserError, match=f'config.augment.{key}'):
-        images.TrainImages((8, 8), 1, {key: (0.9, 0.5)})
-
-
-def test_augment_defaults_are_those_of_the_config():
-    assert images.TrainImages((8, 8), 1, {}).augment == Augment()

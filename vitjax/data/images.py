@@ -1,4 +1,4 @@
-"""Images as numpy arrays: decoding, cropping, augmenting, and the two transforms made of these.
+"""Images as numpy arrays: decoding files, and cutting the wanted part out at the wanted size.
 
 Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA); boxes (top, left, height, width).
 """
@@ -6,14 +6,13 @@ Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA); boxes (top, left
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vitjax.config import Augment
 from vitjax.errors import CorruptExample, UserError
 
 Box = tuple[float, float, float, float]
@@ -41,12 +40,36 @@ class EncodedImage:
         return np.asarray(decode(self), dtype)
 
 
-def decode(image: Any, channels: int | None = None) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Which box of an image is wanted, and at what size.
+
+    Attributes:
+      choose_box: (height, width) of the image -> the box.
+      size: (height, width) of the result.
+      resample: how pixels are interpolated.
+    """
+
+    choose_box: Callable[[int, int], Box]
+    size: tuple[int, int]
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+
+
+def central_cut(size: tuple[int, int], crop: float = 1.0) -> Cut:
+    """The central part: `crop` of what fits in the proportions of `size`, at that size.
+
+    An image that has the size already stays as it is when `crop` is 1.
+    """
+    return Cut(lambda height, width: central_box(height, width, size, crop), tuple(size))
+
+
+def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> np.ndarray:
     """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
 
     Args:
       image: path, bytes of a file, `EncodedImage`, PIL image, or uint8 [H, W] or [H, W, C].
       channels: 1, 3 or 4; None keeps gray, colour and transparency as they are.
+      cut: what part is wanted, and its size; None for the whole image.
 
     Returns:
       uint8 [H, W, C].
@@ -55,15 +78,23 @@ def decode(image: Any, channels: int | None = None) -> np.ndarray:
       CorruptExample: not an image, or a damaged one.
       UserError: no such file, or an array that is not an image.
     """
-    return _read(image, channels)
-
-
-def resize(image: np.ndarray, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
-    """The central part of an image, `crop` of what fits in the proportions of `size`, at that size.
-
-    An image that has the size already comes back as it is when `crop` is 1.
-    """
-    return _read(image, None, _central_cut(tuple(size), crop))
+    if isinstance(image, np.ndarray):
+        return _from_array(image, channels, cut)
+    if isinstance(image, Image.Image):
+        return _from_picture(image, channels, cut)
+    if not isinstance(image, EncodedImage):
+        image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
+    try:
+        file = io.BytesIO(image.file) if isinstance(image.file, bytes) else image.file
+        with Image.open(file) as picture:
+            return _from_picture(picture, channels, cut)
+    except FileNotFoundError as error:
+        raise UserError(f'no file {image.name}') from error
+    except UnidentifiedImageError as error:
+        raise CorruptExample(f'{image.name}: not an image of a known format') from error
+    # Damaged files make the decoders raise nearly anything.
+    except Exception as error:
+        raise CorruptExample(f'{image.name}: cannot be decoded: {error}') from error
 
 
 def central_box(height: int, width: int, size: tuple[int, int], crop: float = 1.0) -> Box:
@@ -96,154 +127,6 @@ def random_box(
     return central_box(height, width, (1, ratio))
 
 
-def flip(image: np.ndarray) -> np.ndarray:
-    """Left to right."""
-    return image[:, ::-1]
-
-
-def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Moved by whole pixels, zeros moving in."""
-    height, width = image.shape[:2]
-    shifted = np.zeros_like(image)
-    shifted[max(down, 0) : height + down, max(right, 0) : width + right] = image[
-        max(-down, 0) : height - down, max(-right, 0) : width - right
-    ]
-    return shifted
-
-
-def warp(
-    image: np.ndarray,
-    degrees: float = 0.0,
-    scale: tuple[float, float] = (1.0, 1.0),
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> np.ndarray:
-    """Turned counter-clockwise and scaled about the centre, then moved; bilinear, zeros moving in.
-
-    Args:
-      scale: of (height, width); above 1 is larger.
-      shift: (down, right) in pixels.
-    """
-    middle = np.array(image.shape[:2]) / 2
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Pillow asks where in the image each pixel of the result comes from.
-    inverse = np.array([[cosine, sine], [-sine, cosine]]) / scale
-    origin = middle - inverse @ (middle + shift)
-    (yy, yx), (xy, xx) = inverse
-    matrix = xx, xy, origin[1], yx, yy, origin[0]
-    picture = to_picture(image)
-    method, resample = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    return _to_array(picture.transform(picture.size, method, matrix, resample))
-
-
-class TrainImages:
-    """Transform: an example with a random crop, warp or shift, and flip, in this order.
-
-    Args:
-      size: (height, width) of the result.
-      channels: 1, 3 or 4.
-      augment: the keys of `config.Augment`; those left out have its defaults.
-
-    Raises:
-      UserError: bounds out of order.
-    """
-
-    def __init__(self, size: tuple[int, int], channels: int, augment: Mapping[str, Any]):
-        self.size, self.channels, self.augment = tuple(size), channels, Augment(**augment)
-        for key in ('crop', 'aspect'):
-            bounds = getattr(self.augment, key)
-            if bounds is not None and not (0 < bounds[0] <= bounds[1]):
-                raise UserError(
-                    f'config.augment.{key}: {bounds} is not (least, greatest), both above 0'
-                )
-
-    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
-
-        if self.augment.crop is None:
-            cut = _central_cut(self.size)
-        else:
-            area, aspect = self.augment.crop, self.augment.aspect
-            cut = _Cut(
-                lambda height, width: random_box(height, width, rng, area, aspect),
-                self.size,
-                Image.Resampling.BILINEAR,
-            )
-        image = _read(_value(example, 'image'), self.channels, cut)
-        most = self.augment.shift
-        if self.augment.rotate or self.augment.scale:
-            degrees = rng.uniform(-1, 1) * self.augment.rotate
-            scale = (1 + self.augment.scale) ** rng.uniform(-1, 1, 2)
-            image = warp(image, degrees, scale, rng.uniform(-most, most, 2))
-        elif most:
-            image = shift(image, *rng.integers(-most, most + 1, 2))
-        if self.augment.flip and rng.random() < 0.5:
-            image = flip(image)
-        return {'image': image, 'label': np.int32(_value(example, 'label'))}
-
-
-class EvalImages:
-    """Transform: an example with its image centrally cropped and resized; nothing is random.
-
-    Args:
-      size: (height, width) of the result.
-      channels: 1, 3 or 4.
-      crop: part of the shorter side that is kept.
-    """
-
-    def __init__(self, size: tuple[int, int], channels: int, crop: float = 1.0):
-        self.size, self.channels, self.crop = tuple(size), channels, crop
-
-    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
-        del rng
-        cut = _central_cut(self.size, self.crop)
-        image = _read(_value(example, 'image'), self.channels, cut)
-        return {'image': image, 'label': np.int32(_value(example, 'label'))}
-
-
-def _value(example, key):
-    if key not in example:
-        raise UserError(f'an example has no {key!r}; it has {", ".join(map(repr, example))}')
-    return example[key]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Cut:
-    """Which box of an image is wanted, given its height and width, and at what size."""
-
-    choose_box: Callable[[int, int], Box]
-    size: tuple[int, int]
-    resample: Image.Resampling
-
-
-def _central_cut(size, crop=1.0):
-    return _Cut(
-        lambda height, width: central_box(height, width, size, crop),
-        size,
-        Image.Resampling.BICUBIC,
-    )
-
-
-def _read(image: Any, channels: int | None, cut: _Cut | None = None) -> np.ndarray:
-    if isinstance(image, np.ndarray):
-        return _from_array(image, channels, cut)
-    if isinstance(image, Image.Image):
-        return _from_picture(image, channels, cut)
-    if not isinstance(image, EncodedImage):
-        image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
-    try:
-        file = io.BytesIO(image.file) if isinstance(image.file, bytes) else image.file
-        with Image.open(file) as picture:
-            return _from_picture(picture, channels, cut)
-    except FileNotFoundError as error:
-        raise UserError(f'no file {image.name}') from error
-    except UnidentifiedImageError as error:
-        raise CorruptExample(f'{image.name}: not an image of a known format') from error
-    # Damaged files make the decoders raise nearly anything.
-    except Exception as error:
-        raise CorruptExample(f'{image.name}: cannot be decoded: {error}') from error
-
-
 def _from_picture(picture, channels, cut):
     orientation = picture.getexif().get(_ORIENTATION, 1)
     swapped = orientation >= 5
@@ -262,7 +145,7 @@ def _from_picture(picture, channels, cut):
         down, across = picture.height / height, picture.width / width
         box = box[0] * down, box[1] * across, box[2] * down, box[3] * across
         picture = _resized(picture, box, cut)
-    return _to_array(picture)
+    return to_array(picture)
 
 
 def _from_array(image, channels, cut):
@@ -275,12 +158,12 @@ def _from_array(image, channels, cut):
     if cut is not None:
         box = cut.choose_box(height, width)
         if cut.size != (height, width) or box != (0, 0, height, width):
-            image = _to_array(_resized(to_picture(image), box, cut))
+            image = to_array(_resized(to_picture(image), box, cut))
     if channels in (None, present):
         return image
     if (present, channels) == (1, 3):
         return np.repeat(image, 3, axis=-1)
-    return _to_array(to_picture(image).convert(_MODES[channels]))
+    return to_array(to_picture(image).convert(_MODES[channels]))
 
 
 def _resized(picture, box, cut):
@@ -316,6 +199,7 @@ def to_picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def _to_array(picture):
+def to_array(picture: Image.Image) -> np.ndarray:
+    """A PIL image as uint8 [H, W, C]."""
     array = np.asarray(picture)
     return array[..., None] if array.ndim == 2 else array

@@ -10,10 +10,11 @@ import grain
 import jax
 import ml_collections
 
-from vitjax.data.images import EvalImages, TrainImages, decode, to_picture
+from vitjax.data.images import decode, to_picture
 from vitjax.data.pipeline import eval_batches, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
+from vitjax.data.transforms import EvalImages, TrainImages
 from vitjax.errors import UserError
 
 
@@ -69,7 +70,7 @@ class ImageData:
         example = self.evaluation[0]
         label = self.labels[example['label']] if self.labels else str(example['label'])
         (folder / 'examples').mkdir(exist_ok=True)
-        pixels = decode(example['image'], min(self.preprocess.channels, 4))
+        pixels = decode(example['image'], self.preprocess.channels)
         name = re.sub(r'\W+', '_', label)
         to_picture(pixels).save(folder / 'examples' / f'{name}.png')
 

@@ -45,13 +45,11 @@ class Preprocess:
           images: one image, a list of images, or an array [B, H, W, C] of them; an image is a path,
             the bytes of an image file, a PIL image, or uint8 [H, W] or [H, W, C].
         """
-        from vitjax.data.images import decode, resize
+        from vitjax.data.images import central_cut, decode
 
         several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
-        pixels = [
-            resize(decode(image, self.channels), self.image_size, self.crop)
-            for image in (images if several else [images])
-        ]
+        cut = central_cut(self.image_size, self.crop)
+        pixels = [decode(image, self.channels, cut) for image in (images if several else [images])]
         return self.normalise(np.stack(pixels))
 
     def normalise(self, pixels: jax.Array | np.ndarray) -> jax.Array:

@@ -1,5 +1,7 @@
 """Cutting an image into patches of any size, putting it together again, and embedding the patches."""
 
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,8 +13,10 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     >>> as_pair(16)
     (16, 16)
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
+    pair = (size, size) if isinstance(size, Integral) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(length, Integral) for length in pair):
+        raise ValueError(f'a size is a whole number or (height, width), not {size}')
+    return int(pair[0]), int(pair[1])
 
 
 def grid_size(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]):

@@ -68,5 +68,5 @@ def create_model(name: str, **overrides) -> nn.Module:
             raise unknown(f'argument of {name}', argument, known.keys() - {'parent', 'name'})
     try:
         return MODELS[name](**overrides)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f'{name}: {error}') from error

@@ -1,11 +1,13 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), of any image and patch size."""
 
+import typing
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.errors import unknown
 from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size
 from vitjax.layers.pooling import AttentionPooling
 from vitjax.layers.positions import sincos2d
@@ -60,8 +62,19 @@ class ViT(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         grid_size(self.image_size, self.patch_size)
-        for name in ('in_channels', 'width', 'depth', 'num_heads'):
-            if getattr(self, name) < 1:
+        for name in ('pooling', 'positions', 'activation'):
+            known = typing.get_args(type(self).__annotations__[name])
+            if getattr(self, name) not in known:
+                raise unknown(name, str(getattr(self, name)), known)
+        for name in (
+            'in_channels',
+            'width',
+            'depth',
+            'num_heads',
+            'mlp_dim',
+            'representation_size',
+        ):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f'{name} must be at least 1, not {getattr(self, name)}')
         for name in ('num_classes', 'num_registers'):
             if getattr(self, name) < 0:
@@ -76,6 +89,8 @@ class ViT(nn.Module):
                 f'num_heads {self.num_heads} does not divide width {self.width}; '
                 f'nearest that do: {", ".join(map(str, sorted(near)))}'
             )
+        if self.positions == 'sincos2d' and self.width % 4:
+            raise ValueError(f"positions 'sincos2d' need a width that 4 divides, not {self.width}")
         if self.pooling == 'cls' and self.class_token is False:
             raise ValueError("pooling 'cls' needs class_token; choose 'mean' or 'map' without one")
 
@@ -125,9 +140,8 @@ class ViT(nn.Module):
         if self.representation_size:
             self.representation = nn.Dense(self.representation_size, dtype=self.dtype)
         if self.num_classes:
-            self.head = nn.Dense(
-                self.num_classes, kernel_init=nn.initializers.zeros, dtype=self.dtype
-            )
+            # float32 whatever the dtype: softmax and loss are taken of it.
+            self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Normalised images [B, H, W, C] -> logits [B, K], float32 (pooled [B, D] without a head).

@@ -1,0 +1,95 @@
+import pickle
+
+import numpy as np
+import pytest
+from sample_images import GRAY, PHOTO, encoded, rgba
+
+from vitjax.config import Augment, base_config
+from vitjax.data import transforms
+from vitjax.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def test_flip_and_shift():
+    np.testing.assert_array_equal(transforms.flip(transforms.flip(PHOTO)), PHOTO)
+    np.testing.assert_array_equal(transforms.flip(PHOTO)[:, 0], PHOTO[:, -1])
+    moved = transforms.shift(PHOTO, 3, -5)
+    np.testing.assert_array_equal(moved[3:, :-5], PHOTO[:-3, 5:])
+    assert not moved[:3].any()
+    assert not moved[:, -5:].any()
+    np.testing.assert_array_equal(transforms.shift(PHOTO, 0, 0), PHOTO)
+    assert not transforms.shift(PHOTO[:4, :4], 9, 9).any()
+
+
+@pytest.mark.parametrize('image', [PHOTO, PHOTO[..., :1]])
+def test_warp_rotates(image):
+    square = image[:, :48]
+    np.testing.assert_array_equal(transforms.warp(square), square)
+    np.testing.assert_array_equal(transforms.warp(square, 90), np.rot90(square))
+    assert transforms.warp(image, 10).shape == image.shape
+
+
+def test_warp_scales_about_the_centre():
+    dot = np.zeros((9, 9, 1), np.uint8)
+    dot[3:6, 3:6] = 200
+    larger, smaller = transforms.warp(dot, 0, (2, 2)), transforms.warp(dot, 0, (0.5, 0.5))
+    assert (larger > 0).sum() > (dot > 0).sum() > (smaller > 0).sum() > 0
+    for scaled in (larger, smaller):
+        np.testing.assert_array_equal(scaled, scaled[::-1, ::-1])
+
+
+@pytest.mark.parametrize(('down', 'right'), [(2, -3), (-5, 0), (0, 0)])
+def test_warp_by_whole_pixels_is_a_shift(down, right):
+    moved = transforms.warp(PHOTO, shift=(down, right))
+    np.testing.assert_array_equal(moved, transforms.shift(PHOTO, down, right))
+
+
+def test_warp_scales_each_axis_by_its_own():
+    bar = np.full((10, 10, 1), 100, np.uint8)
+    lower = transforms.warp(bar, 0, (0.5, 1.0))
+    assert not lower[:2].any()
+    assert lower[4:6].all()
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('image', [PHOTO, GRAY, encoded(rgba(), 'PNG')], ids=['RGB', 'L', 'PNG'])
+@pytest.mark.parametrize(
+    'augment',
+    [
+        {},
+        {'crop': (0.1, 1.0)},
+        {'flip': True, 'shift': 3, 'rotate': 10.0, 'scale': 0.2},
+        {'scale': 0.3},
+        base_config().augment,
+    ],
+)
+def test_train_images(image, channels, augment):
+    transform = pickle.loads(pickle.dumps(transforms.TrainImages((20, 30), channels, augment)))
+    example = {'image': image, 'label': 7}
+    once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert once['image'].shape == (20, 30, channels)
+    assert (once['image'].dtype, once['label'].dtype, once['label']) == (np.uint8, np.int32, 7)
+    np.testing.assert_array_equal(once['image'], again['image'])
+    random = dict(augment) != {} and augment != base_config().augment
+    assert np.array_equal(once['image'], other['image']) != random
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_eval_images(channels):
+    transform = pickle.loads(pickle.dumps(transforms.EvalImages((20, 30), channels, 0.9)))
+    result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
+    assert result['image'].shape == (20, 30, channels)
+    assert result['label'].dtype == np.int32
+    with pytest.raises(UserError, match="no 'label'; it has 'image'"):
+        transform({'image': PHOTO}, RNG)
+
+
+@pytest.mark.parametrize('key', ['crop', 'aspect'])
+def test_bounds_out_of_order(key):
+    with pytest.raises(UserError, match=f'config.augment.{key}'):
+        transforms.TrainImages((8, 8), 1, {key: (0.9, 0.5)})
+
+
+def test_augment_defaults_are_those_of_the_config():
+    assert transforms.TrainImages((8, 8), 1, {}).augment == Augment()

@@ -1,0 +1,122 @@
+"""Augmenting images, and the two transforms from an example to what a batch holds."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitjax.config import Augment
+from vitjax.data.images import Cut, central_cut, decode, random_box, to_array, to_picture
+from vitjax.errors import UserError
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """Left to right."""
+    return image[:, ::-1]
+
+
+def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Moved by whole pixels, zeros moving in."""
+    height, width = image.shape[:2]
+    shifted = np.zeros_like(image)
+    shifted[max(down, 0) : height + down, max(right, 0) : width + right] = image[
+        max(-down, 0) : height - down, max(-right, 0) : width - right
+    ]
+    return shifted
+
+
+def warp(
+    image: np.ndarray,
+    degrees: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Turned counter-clockwise and scaled about the centre, then moved; bilinear, zeros moving in.
+
+    Args:
+      scale: of (height, width); above 1 is larger.
+      shift: (down, right) in pixels.
+    """
+    middle = np.array(image.shape[:2]) / 2
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Pillow asks where in the image each pixel of the result comes from.
+    inverse = np.array([[cosine, sine], [-sine, cosine]]) / scale
+    origin = middle - inverse @ (middle + shift)
+    (yy, yx), (xy, xx) = inverse
+    matrix = xx, xy, origin[1], yx, yy, origin[0]
+    picture = to_picture(image)
+    method, resample = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return to_array(picture.transform(picture.size, method, matrix, resample))
+
+
+class TrainImages:
+    """Transform: an example with a random crop, warp or shift, and flip, in this order.
+
+    Args:
+      size: (height, width) of the result.
+      channels: 1, 3 or 4.
+      augment: the keys of `config.Augment`; those left out have its defaults.
+
+    Raises:
+      UserError: bounds out of order.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int, augment: Mapping[str, Any]):
+        self.size, self.channels, self.augment = tuple(size), channels, Augment(**augment)
+        for key in ('crop', 'aspect'):
+            bounds = getattr(self.augment, key)
+            if bounds is not None and not (0 < bounds[0] <= bounds[1]):
+                raise UserError(
+                    f'config.augment.{key}: {bounds} is not (least, greatest), both above 0'
+                )
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
+        if self.augment.crop is None:
+            cut = central_cut(self.size)
+        else:
+            area, aspect = self.augment.crop, self.augment.aspect
+            cut = Cut(
+                lambda height, width: random_box(height, width, rng, area, aspect),
+                self.size,
+                Image.Resampling.BILINEAR,
+            )
+        image = decode(_value(example, 'image'), self.channels, cut)
+        most = self.augment.shift
+        if self.augment.rotate or self.augment.scale:
+            degrees = rng.uniform(-1, 1) * self.augment.rotate
+            scale = (1 + self.augment.scale) ** rng.uniform(-1, 1, 2)
+            image = warp(image, degrees, scale, rng.uniform(-most, most, 2))
+        elif most:
+            image = shift(image, *rng.integers(-most, most + 1, 2))
+        if self.augment.flip and rng.random() < 0.5:
+            image = flip(image)
+        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+
+
+class EvalImages:
+    """Transform: an example with its image centrally cropped and resized; nothing is random.
+
+    Args:
+      size: (height, width) of the result.
+      channels: 1, 3 or 4.
+      crop: part of the shorter side that is kept.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int, crop: float = 1.0):
+        self.size, self.channels, self.crop = tuple(size), channels, crop
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
+        del rng
+        cut = central_cut(self.size, self.crop)
+        image = decode(_value(example, 'image'), self.channels, cut)
+        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+
+
+def _value(example, key):
+    if key not in example:
+        raise UserError(f'an example has no {key!r}; it has {", ".join(map(repr, example))}')
+    return example[key]
