@@ -1,6 +1,14 @@
 """A small Vision Transformer on scikit-learn's 1,797 handwritten digits of 8x8 pixels.
 
-vitjax train --config configs/digits.py --workdir runs/digits
+    vitjax train --config configs/digits.py --workdir runs/digits
+
+Test accuracy 0.9889 on the 360 images of the held-out fifth, in 71 s with compiling, as measured on two
+cores of an AMD EPYC CPU (Python 3.11, jax 0.10.2, float32). Chosen on the last quarter of the training
+images, with the first three quarters to learn from: 0.992 there.
+
+Three things matter with so few and small images: Muon, which made a third of AdamW's errors in as many
+steps; warping by fractions of a pixel, where crops and whole-pixel shifts made three times the errors;
+and averaged parameters.
 """
 
 import ml_collections
