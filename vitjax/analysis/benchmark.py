@@ -63,7 +63,7 @@ def images_per_second(batches: Iterator[Mapping[str, np.ndarray]], seconds: floa
     return count / (time.perf_counter() - start)
 
 
-def write_photographs(folder: Path, count: int, size: tuple[int, int] = (375, 500)) -> None:
+def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
     """JPEGs of noise with the spectrum of photographs, whose amplitude falls as 1 / frequency.
 
     (Field 1987, "Relations between the statistics of natural images and ... cortical cells".) They

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.analysis.benchmark import write_photographs
     from vitjax.config import base_config, complete
     from vitjax.errors import UserError
+    from vitjax.layers.patches import as_pair
 
     if args.steps < 1:
         raise UserError(f'--steps must be at least 1, not {args.steps}')
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
         config.augment.update(crop=(0.08, 1.0), flip=True)
         config.update(batch_size=args.batch_size, steps=args.steps)
         config = complete(config, args.overrides)
-        write_photographs(Path(folder), 2 if args.no_input else 32)
+        write_photographs(
+            Path(folder), 2 if args.no_input else 32, as_pair(config.model.image_size)
+        )
         results = _measure(config, args.steps, with_input=not args.no_input)
     print(json.dumps(results) if args.json else _table(results))
     return 0
@@ -162,7 +165,8 @@ def _table(results: dict) -> str:
     rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
     if 'input_images_per_second' in results:
         rate = results['input_images_per_second']
-        rows.append(('input', f'{rate:.0f} images/s', '500x375 JPEG, decoded, cropped, flipped'))
+        made_of = f'JPEG of {height}x{width}, decoded, cropped, flipped'
+        rows.append(('input', f'{rate:.0f} images/s', made_of))
     title = (
         f'{results["model"]}, batch {results["batch_size"]} of {height}x{width}, '
         f'{results["compute"]}, on {len(results["devices"])} x {results["devices"][0]}'
