@@ -14,16 +14,19 @@ PARTS -= {'__init__', '__main__', '__pycache__'}
 # Part -> what it may import of vitjax besides itself.
 ALLOWED = {
     'errors': set(),
+    'files': {'errors'},
     'config': {'errors'},
     'layers': set(),
     'models': {'layers', 'errors'},
     'checkpoints': {'errors'},
-    'data': {'config', 'errors'},
+    'data': {'config', 'files', 'errors'},
     'generation': {'layers', 'models', 'data', 'checkpoints', 'errors'},
-    'pretrained': {'layers', 'models', 'data', 'checkpoints', 'errors'},
+    'pretrained': {'layers', 'models', 'data', 'checkpoints', 'config', 'files', 'errors'},
     'analysis': {'layers', 'models', 'data', 'checkpoints', 'errors'},
     'tasks': {'layers', 'models', 'generation', 'data', 'config', 'errors'},
-    'training': {'layers', 'models', 'tasks', 'data', 'checkpoints', 'config', 'errors'},
+    'training': {
+        *('layers', 'models', 'tasks', 'data', 'checkpoints', 'config', 'files', 'errors'),
+    },
     'cli': PARTS,
 }
 # A config's keys are the arguments of what it names, which is imported when it is read.

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vitjax.errors import RunError, UserError
@@ -48,6 +48,8 @@ class Checkpoints:
             )
         self._options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            # Without it the metrics of a checkpoint would be neither stored nor read again.
+            best_fn=(lambda metrics: _score(metrics, best)) if best else None,
             cleanup_tmp_directories=True,
         )
         self._open()
@@ -66,7 +68,7 @@ class Checkpoints:
         *,
         model: Any,
         training: Any,
-        data: grain.DatasetIterator,
+        data: Mapping[str, Any],
         meta: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     model=ocp.args.StandardSave(model),
                     training=ocp.args.StandardSave(training),
-                    data=grain.checkpoint.CheckpointSave(data),
+                    data=ocp.args.JsonSave(dict(data)),
                     meta=ocp.args.JsonSave(dict(meta)),
                 ),
                 metrics=dict(metrics) if metrics else None,
@@ -89,35 +91,28 @@ class Checkpoints:
         with _disk_errors(self.folder):
             self._manager.wait_until_finished()
 
-    def meta(self, step: int) -> dict[str, Any]:
-        """What was saved as `meta`."""
-        return self._manager.restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        ).meta
-
     def shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
         """Path of each array of an item -> its shape, without reading the arrays."""
         return _stored_shapes(self.folder / str(step) / item)
 
-    def restore(
-        self, step: int, *, model: Any, training: Any, data: grain.DatasetIterator
-    ) -> tuple[Any, Any]:
-        """Reads a checkpoint into trees of `jax.ShapeDtypeStruct` and sets the data iterator.
+    def restore(self, step: int, *, model: Any, training: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Reads a checkpoint into trees of `jax.ShapeDtypeStruct`.
 
-        Returns the model's and the training's tree, sharded as the given ones say.
+        Returns the model's and the training's tree, sharded as the given ones say, and the state of
+        the data iterator.
         """
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardRestore(model),
                 training=ocp.args.StandardRestore(training),
-                data=grain.checkpoint.CheckpointRestore(data),
+                data=ocp.args.JsonRestore(),
             ),
         )
-        return restored.model, restored.training
+        return restored.model, restored.training, restored.data
 
     def discard(self, step: int) -> None:
-        """Moves a checkpoint that cannot be read out of the way, as STEP.corrupt."""
+        """Moves a checkpoint that cannot be read out of the way, into `checkpoints.corrupt`."""
         self._manager.close()
         if jax.process_index() == 0:
             target = self.folder.with_name(f'{self.folder.name}.corrupt') / str(step)
@@ -125,7 +120,7 @@ class Checkpoints:
             target.parent.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(target)
         if jax.process_count() > 1:
-            jax.experimental.multihost_utils.sync_global_devices('discard checkpoint')
+            multihost_utils.sync_global_devices('discard checkpoint')
         self._open()
 
     def close(self) -> None:
@@ -158,15 +153,12 @@ def restore_model(folder: str | Path, model: Any, step: int | None = None) -> tu
     for candidate in [step] if step is not None else reversed(steps):
         path = folder / str(candidate) / 'model'
         try:
-            stored = _stored_shapes(path)
-        except Exception as error:
-            failure = error
-            continue
-        compare_shapes(path, stored, array_shapes(model))
-        try:
+            compare_shapes(path, _stored_shapes(path), array_shapes(model))
             with ocp.StandardCheckpointer() as reader:
                 return reader.restore(path, model), candidate
-        except Exception as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever Orbax and TensorStore raise on a damaged file
             failure = error
             logging.getLogger(__name__).warning('%s', unreadable(path, error))
     raise UserError(unreadable(folder, failure))

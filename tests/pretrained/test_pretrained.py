@@ -63,9 +63,9 @@ def test_what_preprocess_takes(run, tmp_path):
     ('damage', 'message'),
     [
         (lambda run: (run / 'config.json').unlink(), 'has no config.json'),
-        (lambda run: (run / 'config.json').write_text('{'), 'is damaged'),
-        (lambda run: (run / 'config.json').write_text('{}'), "'model' is missing"),
-        (lambda run: (run / 'preprocess.json').write_text('{"crop": 1}'), 'missing'),
+        (lambda run: (run / 'config.json').write_text('{'), 'is not a config'),
+        (lambda run: (run / 'config.json').write_text('{}'), 'give exactly one of config.steps'),
+        (lambda run: (run / 'preprocess.json').write_text('{"crop": 1}'), 'is damaged'),
         (lambda run: shutil.rmtree(run / 'checkpoints'), 'no checkpoint'),
     ],
 )
@@ -75,6 +75,15 @@ def test_a_damaged_run_is_one_line(run, tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as error:
         library.load(copy)
     assert '\n' not in str(error.value)
+
+
+def test_switches_and_sizes_at_loading(run, tmp_path):
+    narrow = library.load(run, dtype='bfloat16', remat=True)
+    library.save(narrow, tmp_path / 'narrow')
+    assert library.load(tmp_path / 'narrow').model == narrow.model
+    assert hash(narrow.model)
+    with pytest.raises(UserError, match='positions is'):
+        library.load(run, image_size=(16, 8))
 
 
 def test_weights_that_do_not_fit_are_named(run):

@@ -186,6 +186,44 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(copy, recipe, vi
     assert library.load(copy).info['step'] == 20
 
 
+def test_no_readable_checkpoint_loses_nothing(copy, recipe, vitjax):
+    for path in (copy / 'checkpoints').rglob('*'):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(b'')
+    before = (copy / 'metrics.jsonl').read_bytes()
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', copy)
+    assert code == 1
+    assert 'no older one is left' in err.splitlines()[-1]
+    assert (copy / 'metrics.jsonl').read_bytes() == before
+    assert {path.name for path in (copy / 'checkpoints').iterdir()} == {'18', '20'}
+
+
+def test_corrupt_images_stop_a_run_or_are_counted(recipe, vitjax, tmp_path):
+    from PIL import Image
+
+    for index in range(24):
+        for split in ('train', 'test'):
+            path = tmp_path / 'data' / split / str(index % 2) / f'{index}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (9, 12), index * 10).save(path)
+            if index % 8 == 0:
+                path.write_bytes(path.read_bytes()[:40])
+    run = [
+        *('train', '--config', recipe, '--workdir', tmp_path / 'run', '--config.data.name=folder'),
+        *(f'--config.data.path={tmp_path / "data"}', '--config.model.num_classes=2'),
+        *('--config.steps=3', '--config.log.every=3'),
+    ]
+    code, _, err = vitjax(*run)
+    assert code == 2
+    assert '.png: cannot be decoded' in err.splitlines()[-1]
+    code, out, err = vitjax(*run, '--config.data.skip_corrupt=True')
+    assert code == 0, err
+    assert 'examples 21  skipped_examples 3' in out
+    train, test = rows(tmp_path / 'run')
+    assert train['skipped_examples'] == 6  # 48 examples are two epochs of 24, with three each
+    assert (test['examples'], test['skipped_examples']) == (21, 3)
+
+
 def test_keeps_the_newest_and_the_best(recipe, vitjax, tmp_path):
     overrides = ['--config.checkpoint.best=-loss', '--config.checkpoint.keep=1']
     code, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *overrides)
@@ -193,6 +231,12 @@ def test_keeps_the_newest_and_the_best(recipe, vitjax, tmp_path):
     tests = [row for row in rows(tmp_path) if row['split'] == 'test']
     best = min(tests, key=lambda row: row['loss'])['step']
     assert {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()} == {best, 20}
+    # What comes after a resume is worse, so that the best stays although it was saved before.
+    longer = ['--config.steps=28', '--config.optimizer.learning_rate=3', *overrides]
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *longer)
+    assert code == 0, err
+    assert min(row['loss'] for row in rows(tmp_path)[-2:]) > min(row['loss'] for row in tests)
+    assert {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()} == {best, 28}
 
 
 @pytest.mark.slow

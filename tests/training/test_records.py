@@ -46,7 +46,7 @@ def scalars(folder):
 
 
 def test_a_row_is_a_line_of_json(tmp_path):
-    records = Records(tmp_path / 'new' / 'run', None, tensorboard=False)
+    records = Records(tmp_path / 'new' / 'run', 0, tensorboard=False)
     records.write(3, 'train', {'loss': float(np.float32(0.1)), 'examples': 384})
     records.write(3, 'test', {'accuracy': 2 / 3, 'loss': float('nan'), 'bound': float('inf')})
     records.close()
@@ -60,7 +60,7 @@ def test_a_row_is_a_line_of_json(tmp_path):
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(width=32, allow_nan=False))
 def test_numbers_lose_nothing(double, single):
     with tempfile.TemporaryDirectory() as folder:
-        records = Records(folder, None, tensorboard=False)
+        records = Records(folder, 0, tensorboard=False)
         records.write(0, 'train', {'double': double, 'single': single})
         records.close()
         row = json.loads(lines(folder)[0])
@@ -82,11 +82,11 @@ def test_a_resumed_run_leaves_the_bytes_of_an_uninterrupted_one(total, checkpoin
     checkpoint, crash = min(checkpoint, total), min(max(checkpoint, crash), total)
     with tempfile.TemporaryDirectory() as folder:
         whole, parts = Path(folder, 'whole'), Path(folder, 'parts')
-        records = Records(whole, None, tensorboard=False)
+        records = Records(whole, 0, tensorboard=False)
         write_steps(records, range(1, total + 1))
         records.close()
 
-        records = Records(parts, None, tensorboard=False)
+        records = Records(parts, 0, tensorboard=False)
         write_steps(records, range(1, crash + 1))
         records.close()
         with (parts / 'metrics.jsonl').open('ab') as file:
@@ -99,7 +99,7 @@ def test_a_resumed_run_leaves_the_bytes_of_an_uninterrupted_one(total, checkpoin
 
 
 def test_rows_are_read_up_to_a_torn_line(tmp_path):
-    records = Records(tmp_path, None, tensorboard=False)
+    records = Records(tmp_path, 0, tensorboard=False)
     records.write(1, 'train', {'loss': 0.5})
     records.write(2, 'train', {'loss': float('nan')})
     records.close()
@@ -113,7 +113,7 @@ def test_rows_are_read_up_to_a_torn_line(tmp_path):
 
 def test_a_new_run_overwrites_what_is_there(tmp_path):
     for _ in range(2):
-        records = Records(tmp_path, None, tensorboard=False)
+        records = Records(tmp_path, 0, tensorboard=False)
         write_steps(records, [1])
         records.close()
     assert len(lines(tmp_path)) == 1
@@ -127,7 +127,7 @@ def test_a_missing_file_is_begun_anew(tmp_path):
 
 
 def test_scalars_go_to_tensorboard_and_speed_only_there(tmp_path):
-    records = Records(tmp_path, None)
+    records = Records(tmp_path, 0)
     records.write(1, 'train', {'loss': 0.5})
     records.write_speed(1, {'examples_per_second': 128.0})
     records.write(2, 'test', {'loss': float('nan')})
@@ -153,7 +153,7 @@ def test_resumed_at_once_tensorboard_keeps_the_old_events_and_hides_those_after(
 def test_tensorboard_is_imported_only_when_used(tmp_path):
     program = (
         'import sys; from vitjax.training.records import Records; '
-        f'Records({str(tmp_path)!r}, None, tensorboard=False).write(1, "train", {{"loss": 1.0}}); '
+        f'Records({str(tmp_path)!r}, 0, tensorboard=False).write(1, "train", {{"loss": 1.0}}); '
         'assert "tensorboardX" not in sys.modules'
     )
     subprocess.run([sys.executable, '-c', program], check=True)
@@ -162,7 +162,7 @@ def test_tensorboard_is_imported_only_when_used(tmp_path):
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     (tmp_path / 'metrics.jsonl').symlink_to('/dev/full')
-    records = Records(tmp_path, None, tensorboard=False)
+    records = Records(tmp_path, 0, tensorboard=False)
     with pytest.raises(RunError, match=r'cannot write .*metrics.jsonl: No space left on device'):
         records.write(1, 'train', {'loss': 1.0})
     with pytest.raises(RunError, match='No space left'):
@@ -172,4 +172,4 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
 def test_a_folder_that_is_a_file_is_told_in_one_line(tmp_path):
     (tmp_path / 'run').write_text('')
     with pytest.raises(RunError, match=r'cannot write .*run.*: File exists'):
-        Records(tmp_path / 'run', None)
+        Records(tmp_path / 'run', 0)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
 
+from vitjax.layers.patches import as_pair
+
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """FLOPs of the matrix products and convolutions that a function does; 2 a multiply-add.
@@ -22,9 +24,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 
 def model_cost(model: nn.Module) -> tuple[int, int]:
     """Parameters of an image model, and FLOPs of its forward pass over one image of its own size."""
-    size = model.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    images = jax.ShapeDtypeStruct((1, height, width, model.in_channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *as_pair(model.image_size), model.in_channels), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
     return parameters, count_flops(model.apply, variables, images)

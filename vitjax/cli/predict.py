@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top < 1 or args.batch_size < 1:
         raise UserError('--top and --batch_size must be at least 1')
+    # A file's name may hold what the terminal cannot show.
+    sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint)
     model, labels = pretrained.model, pretrained.labels
 
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             ]
             if args.json:
                 top = [{'label': label, 'probability': score} for label, score in best]
-                print(json.dumps({'image': path, 'top': top}, ensure_ascii=False), flush=True)
+                print(json.dumps({'image': path, 'top': top}), flush=True)
             else:
                 text = '  '.join(f'{label} {score:.3f}' for label, score in best)
                 print(f'{path}  {text}', flush=True)

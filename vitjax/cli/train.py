@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
+    from vitjax.errors import UserError
 
+    if not args.distributed and (args.coordinator or args.num_processes or args.process_id):
+        raise UserError('--coordinator, --num_processes and --process_id go with --distributed')
     # Before JAX looks for devices, so that a mistake in the config answers at once.
     config = read_config(args.config, args.overrides)
 
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
     metrics = train(config, args.workdir, _stop_on_sigterm())
     if jax.process_index() == 0:
-        _conclude(args.workdir, metrics)
+        _conclude(args.workdir, config.data.eval_split, metrics)
     return 0
 
 
@@ -54,13 +57,13 @@ def _stop_on_sigterm():
     return lambda step: bool(received)
 
 
-def _conclude(workdir: Path, metrics: dict[str, float]) -> None:
+def _conclude(workdir: Path, split: str, metrics: dict[str, float]) -> None:
     """The result on stdout, and what to type next."""
     shown = '  '.join(
         f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}'
         for name, value in metrics.items()
     )
-    print(f'test {shown}')
+    print(f'{split} {shown}')
     print(f'run: {workdir}')
     command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
     print(f'next: {shlex.join(map(str, command))}')

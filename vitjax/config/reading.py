@@ -36,7 +36,9 @@ def read_config(spec: str, overrides: Mapping[str, str] | None = None) -> ml_col
     Raises:
       UserError: no such file, unknown key (with the nearest one), wrong type, value out of range.
     """
-    path, _, argument = spec.partition(':')
+    path, argument = spec, ''
+    if ':' in spec and not Path(spec).is_file():
+        path, _, argument = spec.rpartition(':')
     if not Path(path).is_file():
         raise UserError(f'no config file {path!r}')
     config = _from_json(path) if path.endswith('.json') else _run_recipe(path, argument or None)
@@ -171,7 +173,9 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument)
-    except (AttributeError, KeyError, SyntaxError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         # ml_collections names the nearest key, in a message of several lines.
         raise UserError(f'{path}: {" ".join(str(error).split())}') from error
     if not isinstance(config, ml_collections.ConfigDict):

@@ -15,7 +15,8 @@ from vitjax.data.pipeline import eval_batches, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
-from vitjax.errors import UserError
+from vitjax.errors import CorruptExample, UserError
+from vitjax.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +24,14 @@ class ImageData:
     """Labelled images for training and for evaluation.
 
     Attributes:
-      train: source of the training examples; None where only evaluation was asked for.
+      train: source of the training examples.
       evaluation: source of the evaluation examples.
       preprocess: how pixels become what the model takes.
       labels: names of the classes, None if the data has none.
       config: the run's config.
     """
 
-    train: Source | None
+    train: Source
     evaluation: Source
     preprocess: Preprocess
     labels: tuple[str, ...] | None
@@ -66,31 +67,36 @@ class ImageData:
     def save(self, folder: Path) -> None:
         """Writes what later use needs: preprocessing, labels, and a test image to try."""
         self.preprocess.save(folder / 'preprocess.json')
-        (folder / 'labels.json').write_text(json.dumps(self.labels) + '\n')
-        example = self.evaluation[0]
-        label = self.labels[example['label']] if self.labels else str(example['label'])
-        (folder / 'examples').mkdir(exist_ok=True)
-        pixels = decode(example['image'], self.preprocess.channels)
-        name = re.sub(r'\W+', '_', label)
-        to_picture(pixels).save(folder / 'examples' / f'{name}.png')
+        write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
+        for index in range(len(self.evaluation)):
+            example = self.evaluation[index]
+            try:
+                pixels = decode(example['image'], self.preprocess.channels)
+            except CorruptExample:
+                continue
+            label = self.labels[example['label']] if self.labels else str(example['label'])
+            name = re.sub(r'\W+', '_', label)
+            (folder / 'examples').mkdir(exist_ok=True)
+            to_picture(pixels).save(folder / 'examples' / f'{name}.png')
+            return
 
     def _reading(self) -> dict[str, Any]:
         data = self.config.data
         return {'skip_corrupt': data.skip_corrupt, 'threads': data.threads, 'workers': data.workers}
 
 
-def open_images(config: ml_collections.ConfigDict, train: bool = True) -> ImageData:
+def open_images(config: ml_collections.ConfigDict) -> ImageData:
     """Opens the images that a config names; UserError if they are not there or do not fit the model."""
     data, model = config.data, config.model
     size = model.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     preprocess = Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
-    train_source = open_source(data.name, data.train_split, data.path) if train else None
+    train = open_source(data.name, data.train_split, data.path)
     evaluation = open_source(data.name, data.eval_split, data.path)
-    labels = (train_source or evaluation).labels
+    labels = train.labels
     if labels and model.num_classes != len(labels):
         raise UserError(
             f'config.model.num_classes is {model.num_classes}, but {data.name} has {len(labels)} '
             f'classes; add --config.model.num_classes={len(labels)}'
         )
-    return ImageData(train_source, evaluation, preprocess, labels, config)
+    return ImageData(train, evaluation, preprocess, labels, config)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitjax.errors import UserError
+from vitjax.files import read_json, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Preprocess:
     std: tuple[float, ...]
 
     def __post_init__(self):
+        if self.channels not in (1, 3, 4):
+            raise UserError(f'images have 1, 3 or 4 channels, not {self.channels}')
         for name in ('mean', 'std'):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise UserError(
@@ -58,9 +61,13 @@ class Preprocess:
         return (scaled - jnp.array(self.mean)) / jnp.array(self.std)
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=2) + '\n')
+        write_atomically(Path(path), json.dumps(dataclasses.asdict(self), indent=2) + '\n')
 
     @classmethod
     def load(cls, path: str | Path) -> 'Preprocess':
-        values = json.loads(Path(path).read_text())
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """Reads what `save` wrote; UserError if it is missing or damaged."""
+        try:
+            values = read_json(Path(path)).items()
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
+        except (AttributeError, TypeError) as error:
+            raise UserError(f'{path} is damaged: {error}') from error

@@ -82,6 +82,8 @@ class ViT(nn.Module):
         for name in ('dropout', 'drop_path'):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f'{name} must be in [0, 1), not {getattr(self, name)}')
+        if self.norm_epsilon <= 0:
+            raise ValueError(f'norm_epsilon must be above 0, not {self.norm_epsilon}')
         if self.width % self.num_heads:
             near = [n for n in range(1, self.width + 1) if self.width % n == 0]
             near = sorted(near, key=lambda n: abs(n - self.num_heads))[:3]

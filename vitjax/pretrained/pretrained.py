@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.checkpoints import restore_model, save_model
+from vitjax.config import read_config
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError, unknown
+from vitjax.files import read_json, write_atomically
+from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
 
 
@@ -47,18 +50,19 @@ def load(source: str | Path, **overrides) -> Pretrained:
     folder = Path(source)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
-    config = _read_json(folder / 'config.json')
-    labels = _read_json(folder / 'labels.json')
-    try:
-        preprocess = Preprocess(**_read_json(folder / 'preprocess.json'))
-        config['model'] |= overrides
-        dtype = jnp.dtype(config['precision']['compute'])
-        averages = config['optimizer']['ema'] is not None
-    except (KeyError, TypeError) as error:
-        raise UserError(f'{folder} is not the folder of a run: {error} is missing') from error
-    model = create_model(**{'dtype': dtype} | config['model'])
-    shape = (1, *preprocess.image_size, preprocess.channels)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+    if not (folder / 'config.json').is_file():
+        raise UserError(f'{folder} is not the folder of a run: it has no config.json')
+    config = read_config(str(folder / 'config.json')).to_dict()
+    labels = read_json(folder / 'labels.json')
+    config['precision']['compute'] = jnp.dtype(
+        overrides.pop('dtype', config['precision']['compute'])
+    ).name
+    config['model'] |= overrides
+    model = create_model(**config['model'], dtype=jnp.dtype(config['precision']['compute']))
+    size, channels = as_pair(model.image_size), model.in_channels
+    preprocess = Preprocess.load(folder / 'preprocess.json')
+    preprocess = dataclasses.replace(preprocess, image_size=size, channels=channels)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *size, channels)))
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), variables
@@ -66,7 +70,11 @@ def load(source: str | Path, **overrides) -> Pretrained:
     params = variables.pop('params')
     parts, step = restore_model(
         folder / 'checkpoints',
-        {'params': params, 'averaged': params if averages else {}, 'model_state': variables},
+        {
+            'params': params,
+            'averaged': params if config['optimizer']['ema'] is not None else {},
+            'model_state': variables,
+        },
     )
     return Pretrained(
         model=model,
@@ -98,17 +106,6 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     save_model(folder / 'checkpoints', pretrained.info['step'], model)
     config = pretrained.info['config']
     config = config | {'optimizer': config['optimizer'] | {'ema': None}}
-    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
-    (folder / 'labels.json').write_text(json.dumps(pretrained.labels) + '\n')
+    write_atomically(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+    write_atomically(folder / 'labels.json', json.dumps(pretrained.labels) + '\n')
     pretrained.preprocess.save(folder / 'preprocess.json')
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f'{path.parent} is not the folder of a run: it has no {path.name}'
-        ) from None
-    except ValueError as error:
-        raise UserError(f'{path} is damaged: {error}') from error

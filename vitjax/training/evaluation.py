@@ -1,5 +1,6 @@
 """Metrics of a model over a whole split: every example once, on any number of hosts."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -33,10 +34,11 @@ class Evaluator:
         zeros = {name: jnp.zeros(2) for name in (*experiment.task.metric_names, 'examples')}
         with experiment.context():
             sums = jax.device_put(zeros, replicated(experiment.mesh))
-            for batch in batches:
-                if should_stop():
-                    raise Preempted
-                sums = self._step(sums, variables, to_devices(batch, experiment.mesh))
+            with contextlib.closing(iter(batches)) as iterator:
+                for batch in iterator:
+                    if should_stop():
+                        raise Preempted
+                    sums = self._step(sums, variables, to_devices(batch, experiment.mesh))
         sums = {name: [float(x) for x in total] for name, total in sums.items()}
         examples = int(sums.pop('examples')[0])
         metrics = {name: total / max(count, 1) for name, (total, count) in sums.items()}

@@ -132,6 +132,11 @@ class Experiment:
     def _check_batches(self) -> None:
         config = self.config
         parts = sharding.batch_parts(self.mesh)
+        if parts % jax.process_count():
+            raise UserError(
+                f'config.mesh: data x fsdp is {parts}, which {jax.process_count()} hosts cannot '
+                'share; tensor must not reach over hosts'
+            )
         for key, size, pieces, what in (
             ('batch_size', config.batch_size, parts * config.optimizer.accumulate, 'micro-batches'),
             ('eval.batch_size', self.eval_batch_size, parts, 'parts'),
@@ -161,7 +166,7 @@ class Experiment:
             key=f'config.{key}',
         )
         if name == 'every' and steps == 0:
-            raise UserError(f'config.{key} must be at least one step, or None')
+            raise UserError(f'config.{key} must be at least one step')
         return steps
 
 
@@ -169,5 +174,5 @@ def _compiler_options() -> dict[str, str]:
     """XLA's options for the steps."""
     if jax.default_backend() != 'cpu':
         return {}
-    # XLA's newer fusions of matrix products run at half the speed of its plain ones on a CPU.
+    # On a CPU, XLA's newer fusions of matrix products are slower than its plain ones.
     return {'xla_cpu_experimental_ynn_fusion_type': ''}

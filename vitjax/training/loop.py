@@ -3,7 +3,6 @@
 import collections
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
 
 import vitjax
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
 from vitjax.errors import Preempted, RunError, UserError
+from vitjax.files import write_atomically
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.progress import Progress, parameter_overview
@@ -74,6 +76,7 @@ class _Run:
             self.state = experiment.init_state()
         self.step = int(self.state.step)
         self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
+        self.skipped_updates = int(self.state.skipped_updates)  # when last logged
         self.metrics = self._recorded_metrics() if self.resumed else None
         self.records = None
         if jax.process_index() == 0:
@@ -114,9 +117,9 @@ class _Run:
         finally:
             self.batches.close()
             self.progress.close()
-            self.checkpoints.close()
             if self.records:
                 self.records.close()
+            self.checkpoints.close()
         return self.metrics
 
     def _after_step(self) -> None:
@@ -141,13 +144,17 @@ class _Run:
     def _log(self) -> dict[str, float]:
         """Records the means since the last log; returns what a person wants to see of them."""
         values = self._fetch()
-        first = values.pop('first_nonfinite')
+        del values['first_nonfinite']
         if not self.config.data.skip_corrupt:
             values.pop('skipped_examples')
         if self.config.optimizer.nonfinite == 'stop':
             values.pop('skipped_updates')
-        elif first == self.step:
-            logger.warning('loss or gradient not finite at step %d; skipped the update', first)
+        elif values['skipped_updates'] > self.skipped_updates:
+            more = values['skipped_updates'] - self.skipped_updates
+            logger.warning(
+                'left out %d updates that were not finite until step %d', more, self.step
+            )
+            self.skipped_updates = values['skipped_updates']
         if self.records:
             self.records.write(self.step, 'train', values)
             clock, step = self.clock
@@ -171,10 +178,11 @@ class _Run:
         return values
 
     def _evaluate(self) -> None:
-        # On several hosts a stop is agreed on between steps, not inside an evaluation.
-        alone = jax.process_count() == 1
+        # Several hosts agree on a stop between steps, and a checkpoint that may be the best needs
+        # its metrics: then an evaluation is not cut short.
+        may_stop = jax.process_count() == 1 and not self.config.checkpoint.best
         self.metrics = self.evaluate(
-            self.state.variables, lambda: alone and self.should_stop(self.step)
+            self.state.variables, lambda: may_stop and self.should_stop(self.step)
         )
         if self.records:
             self.records.write(self.step, self.config.data.eval_split, self.metrics)
@@ -194,7 +202,7 @@ class _Run:
             self.step,
             model=model,
             training=training,
-            data=self.batches,
+            data=self.batches.get_state(),
             meta={
                 'config': json.loads(self.config.to_json()),
                 'versions': {'vitjax': vitjax.__version__, 'jax': jax.__version__},
@@ -206,29 +214,40 @@ class _Run:
     def _restore(self) -> TrainState | None:
         """The state of the newest checkpoint that can be read; None if there is none at all."""
         model, training = split_state(self.experiment.abstract_state)
+        passed_over = []
         for step in reversed(self.checkpoints.steps()):
+            parts, failure = None, None
             place = self.checkpoints.folder / str(step)
             try:
                 for item, tree in (('model', model), ('training', training)):
                     stored = self.checkpoints.shapes(step, item)
                     compare_shapes(place / item, stored, array_shapes(tree))
-                parts = self.checkpoints.restore(
-                    step, model=model, training=training, data=self.batches
-                )
+                parts = self.checkpoints.restore(step, model=model, training=training)
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore raise on a damaged file
-                logger.warning('%s; going back to the one before', unreadable(place, error))
-                self.checkpoints.discard(step)
+                failure = unreadable(place, error)
+            if not _all_hosts(parts is not None):
+                failure = failure or f'{place} cannot be read on another host'
+                logger.warning('%s; going back to the one before', failure)
+                passed_over.append(step)
                 continue
-            return join_state(self.experiment.abstract_state, *parts)
+            for damaged in passed_over:
+                self.checkpoints.discard(damaged)
+            *state, data = parts
+            self.batches.set_state(data)
+            return join_state(self.experiment.abstract_state, *state)
+        if passed_over:
+            raise RunError(f'{failure}; no older one is left; to start anew, take another workdir')
         return None
 
     def _recorded_metrics(self) -> dict[str, float] | None:
         """The metrics of an evaluation that was recorded at this step."""
         path = self.workdir / 'metrics.jsonl'
         for row in read_records(path) if path.exists() else ():
-            if row['step'] == self.step and row['split'] == self.config.data.eval_split:
+            # A row of the training split has no such count, an evaluation on that split has.
+            evaluated = row['split'] == self.config.data.eval_split and 'examples' in row
+            if evaluated and row['step'] == self.step:
                 return {k: v for k, v in row.items() if k not in ('step', 'split')}
         return None
 
@@ -261,17 +280,6 @@ def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:
     ]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix('.tmp')
-        unfinished.write_text(text)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise RunError(f'cannot write {path}: {error.strerror}') from error
-
-
 def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     flat = {}
     for key, value in values.items():
@@ -280,3 +288,8 @@ def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _all_hosts(good: bool) -> bool:
+    """Whether something is so on every host."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(good))))

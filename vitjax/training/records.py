@@ -24,23 +24,21 @@ class Records:
     Args:
       folder: of the run; made if it is not there.
       resume_step: the step of the checkpoint that the run goes on from; what was recorded after it
-        is dropped, and so is a line that was not written to its end. None: a new run, which
-        overwrites what is there.
+        is dropped, and so is a line that was not written to its end. 0 for a new run.
       tensorboard: whether to write TensorBoard events too.
 
     Raises:
       RunError: the folder cannot be written to; every method raises it, too, as on a full disk.
     """
 
-    def __init__(self, folder: str | Path, resume_step: int | None, tensorboard: bool = True):
+    def __init__(self, folder: str | Path, resume_step: int = 0, tensorboard: bool = True):
         path = Path(folder) / 'metrics.jsonl'
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if resume_step is not None and path.exists():
+            if path.exists():
                 _rewind(path, resume_step)
-            self._rows = path.open('w' if resume_step is None else 'a', encoding='utf-8')
-            start = 0 if resume_step is None else resume_step + 1
-            self._events = _Events(path.parent, start) if tensorboard else None
+            self._rows = path.open('a', encoding='utf-8')
+            self._events = _Events(path.parent, resume_step + 1) if tensorboard else None
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds the row `{"step": step, "split": split, **values}`; null is what is not finite."""

@@ -81,7 +81,7 @@ def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
     """How one array is cut; an axis that does not divide is left whole."""
     if math.prod(shape) < _SMALLEST_CUT:
         return P()
-    layers = ('blocks' in name.split('/')) and len(shape) > 0  # stacked: a leading axis of layers
+    layers = 'blocks' in name.split('/')  # stacked: a leading axis of layers
     rules = dict(AXIS_RULES)
     for pattern, axes in PARAMETER_AXES:
         if re.search(f'(^|/){pattern}$', name) and len(axes) == len(shape) - layers:

@@ -112,7 +112,8 @@ def make_train_step(
             skipped_updates=state.skipped_updates + ~finite,
             first_nonfinite=first_nonfinite,
         )
-        values = {name: total / jnp.maximum(count, 1) for name, (total, count) in metrics.items()}
+        # Not a number where nothing was counted, as when every update since the last log was left out.
+        values = {name: total / count for name, (total, count) in metrics.items()}
         counters = ('skipped_examples', 'skipped_updates', 'first_nonfinite')
         return state, values | {name: getattr(state, name) for name in counters}
 
