@@ -20,8 +20,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from vitjax.errors import RunError, UserError
 
-# Orbax and absl speak of every step they take; a user needs what goes wrong, which raises.
-logging.getLogger('absl').setLevel(logging.ERROR)
+# Orbax tells of every step it takes, and of what goes wrong before it raises that.
+logging.getLogger('absl').setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 
 COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
@@ -58,6 +59,9 @@ def _run(args: argparse.Namespace) -> int:
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
+    if not args.debug:
+        # What fails in a thread, such as writing a checkpoint, is raised again where it is waited for.
+        threading.excepthook = lambda failure: None
     try:
         return _module(args.command).run(args) or 0
     except BrokenPipeError:  # whoever reads stdout has heard enough
