@@ -59,9 +59,10 @@ def _run(args: argparse.Namespace) -> int:
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
+    hooks = sys.unraisablehook, threading.excepthook
     if not args.debug:
         # What fails in a thread, such as writing a checkpoint, is raised again where it is waited for.
-        threading.excepthook = lambda failure: None
+        sys.unraisablehook = threading.excepthook = lambda failure: None
     try:
         return _module(args.command).run(args) or 0
     except BrokenPipeError:  # whoever reads stdout has heard enough
@@ -85,6 +86,8 @@ def _run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        sys.unraisablehook, threading.excepthook = hooks
 
 
 def _config_overrides(words: list[str]) -> tuple[dict[str, str], list[str]]:
