@@ -1,6 +1,13 @@
 """A small Vision Transformer on Fashion-MNIST (Debian's package dataset-fashion-mnist).
 
-vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
+    vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
+
+Test accuracy 0.9218 on all 10,000 images, in 45 minutes, as measured on two cores of an AMD EPYC CPU that
+had other work too (Python 3.11, jax 0.10.2, float32). The accuracy on augmented training images at the
+end was 0.935: there is room for more regularisation.
+
+Chosen by three epochs on 20,000 training images, scored on 5,000 others: patches of 7 pixels at width
+96 reached 0.847, patches of 4 pixels at width 64 0.826, at half the speed.
 """
 
 import ml_collections
