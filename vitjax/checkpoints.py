@@ -21,7 +21,8 @@ from orbax.checkpoint import checkpoint_managers
 from vitjax.errors import RunError, UserError
 
 # Orbax tells of every step it takes, and of what goes wrong before it raises that.
-logging.getLogger('absl').setLevel(logging.CRITICAL)
+for _name in ('absl', 'asyncio'):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

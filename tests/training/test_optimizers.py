@@ -265,7 +265,7 @@ def test_muon_makes_hidden_kernels_orthogonal(parameter, muon_updates):
         ({'frozen': ('encodr/',)}, r"frozen: 'encodr/' matches no parameter.*such as encoder/"),
         ({'frozen': ('(',)}, r"frozen: '\(' is no regular expression"),
         ({'frozen': ('.',)}, 'frozen matches every parameter'),
-        ({'no_decay': ('bias', 'token', 'positions')}, None),
+        ({'no_decay': ('bias$', 'tokens?$', 'positions$')}, None),
         ({'no_decay': ('bais',)}, "no_decay: 'bais' matches no parameter"),
         ({'no_decay': ('[',)}, r"no_decay: '\[' is no regular expression"),
         ({'adam_for': ('*',)}, r"adam_for: '\*' is no regular expression"),

@@ -22,7 +22,11 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns 0 when done, 2 for a user's mistake, 1 for anything else."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        argv = sys.argv[1:]
+        if '--debug' not in argv:
+            # What fails in a thread, such as writing a checkpoint, is raised where it is waited for.
+            sys.unraisablehook = threading.excepthook = lambda failure: None
     parser = argparse.ArgumentParser(
         prog='vitjax', description='From the local filter to the whole image.'
     )
@@ -59,10 +63,6 @@ def _run(args: argparse.Namespace) -> int:
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
-    hooks = sys.unraisablehook, threading.excepthook
-    if not args.debug:
-        # What fails in a thread, such as writing a checkpoint, is raised again where it is waited for.
-        sys.unraisablehook = threading.excepthook = lambda failure: None
     try:
         return _module(args.command).run(args) or 0
     except BrokenPipeError:  # whoever reads stdout has heard enough
@@ -86,8 +86,6 @@ def _run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    finally:
-        sys.unraisablehook, threading.excepthook = hooks
 
 
 def _config_overrides(words: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -9,7 +9,14 @@ Vision Transformer, and refused where it is something that has no depth.
 """
 
 from vitjax.config.keys import Augment, Optimizer
-from vitjax.config.reading import base_config, complete, in_steps, read_config, total_steps
+from vitjax.config.reading import (
+    arguments,
+    base_config,
+    complete,
+    in_steps,
+    read_config,
+    total_steps,
+)
 from vitjax.config.types import Count, Fraction, Range, signature
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     'Fraction',
     'Optimizer',
     'Range',
+    'arguments',
     'base_config',
     'complete',
     'in_steps',
