@@ -16,6 +16,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+def is_stacked(name: str) -> bool:
+    """Whether the parameter of a '/'-joined name has a leading axis of layers, as `Encoder` holds it."""
+    return 'blocks' in name.split('/')
+
+
 class MLP(nn.Module):
     """Two layers over each token alone; gated, the hidden layer is act(gate) * hidden (Shazeer 2020).
 

@@ -23,6 +23,7 @@ import optax
 
 from vitjax.config import Count, Optimizer, Range, signature
 from vitjax.errors import UserError, unknown
+from vitjax.layers.transformer import is_stacked
 
 # 1 would average over all time, and divide by zero where the start is corrected for.
 Decay = Annotated[float, Range(0, 0.999999)]
@@ -241,7 +242,7 @@ def _name(path) -> str:
 
 
 def _is_stacked(path) -> bool:
-    return 'blocks' in _name(path).split('/')
+    return is_stacked(_name(path))
 
 
 def _compiled(patterns: Iterable[str], key: str) -> list[re.Pattern]:

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vitjax.errors import UserError
+from vitjax.layers.transformer import is_stacked
 
 AXES = ('data', 'fsdp', 'tensor')
 
@@ -81,7 +82,7 @@ def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
     """How one array is cut; an axis that does not divide is left whole."""
     if math.prod(shape) < _SMALLEST_CUT:
         return P()
-    layers = 'blocks' in name.split('/')  # stacked: a leading axis of layers
+    layers = is_stacked(name)
     rules = dict(AXIS_RULES)
     for pattern, axes in PARAMETER_AXES:
         if re.search(f'(^|/){pattern}$', name) and len(axes) == len(shape) - layers:
