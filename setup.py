@@ -37,8 +37,9 @@ setup(
     extras_require={
         'cuda': ['jax[cuda12]'],
         'figures': ['matplotlib'],
+        'hub': ['huggingface_hub'],
         'tpu': ['jax[tpu]'],
-        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
+        'test': ['hypothesis', 'matplotlib', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},
 )

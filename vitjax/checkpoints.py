@@ -96,11 +96,13 @@ class Checkpoints:
         """Path of each array of an item -> its shape, without reading the arrays."""
         return _stored_shapes(self.folder / str(step) / item)
 
-    def restore(self, step: int, *, model: Any, training: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def restore(
+        self, step: int, *, model: Any, training: Any
+    ) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
         """Reads a checkpoint into trees of `jax.ShapeDtypeStruct`.
 
-        Returns the model's and the training's tree, sharded as the given ones say, and the state of
-        the data iterator.
+        Returns the model's and the training's tree, sharded as the given ones say, the state of the
+        data iterator, and `meta` as it was saved.
         """
         restored = self._manager.restore(
             step,
@@ -108,9 +110,10 @@ class Checkpoints:
                 model=ocp.args.StandardRestore(model),
                 training=ocp.args.StandardRestore(training),
                 data=ocp.args.JsonRestore(),
+                meta=ocp.args.JsonRestore(),
             ),
         )
-        return restored.model, restored.training, restored.data
+        return restored.model, restored.training, restored.data, restored.meta
 
     def discard(self, step: int) -> None:
         """Moves a checkpoint that cannot be read out of the way, into `checkpoints.corrupt`."""

@@ -144,6 +144,16 @@ def test_going_on_with_another_config(copy, recipe, vitjax):
     assert (copy / 'config.json').read_bytes() == stored
 
 
+def test_going_on_with_another_version(copy, recipe, vitjax):
+    path = copy / 'checkpoints/20/meta/metadata'
+    meta = json.loads(path.read_text())
+    meta['versions']['jax'] = '0.9.1'
+    path.write_text(json.dumps(meta))
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', copy)
+    assert code == 0
+    assert 'saved with jax 0.9.1, going on with' in err
+
+
 def test_a_finished_run_says_its_result_again(copy, recipe, vitjax):
     before = (copy / 'metrics.jsonl').read_bytes()
     code, out, _ = vitjax('train', '--config', recipe, '--workdir', copy)
@@ -241,7 +251,9 @@ def test_keeps_the_newest_and_the_best(recipe, vitjax, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_stop_and_resume_together(uninterrupted, recipe, start, tmp_path):
+def test_two_processes_train_stop_and_resume_together(
+    uninterrupted, recipe, start, vitjax, tmp_path
+):
     def together(*args, at=None):
         with socket.socket() as free:
             free.bind(('localhost', 0))
@@ -265,10 +277,16 @@ def test_two_processes_train_stop_and_resume_together(uninterrupted, recipe, sta
     assert codes == [143, 143], err
     saved = max(int(path.name) for path in (tmp_path / 'checkpoints').iterdir())
     assert 7 <= saved < 200
-    codes, err = together(f'--config.steps={saved + 5}')
+    steps = f'--config.steps={saved + 5}'
+    alone = shutil.copytree(tmp_path, tmp_path / 'alone', ignore=shutil.ignore_patterns('alone'))
+    codes, err = together(steps)
     assert codes == [0, 0], err
     assert f'going on at step {saved}' in err
-    steps = [row['step'] for row in rows(tmp_path) if row['split'] == 'train']
-    assert steps == sorted(set(steps))
-    alone = {row['step']: row for row in rows(uninterrupted) if row['split'] == 'train'}
-    np.testing.assert_allclose(rows(tmp_path)[0]['loss'], alone[7]['loss'], rtol=1e-4)
+    steps_logged = [row['step'] for row in rows(tmp_path) if row['split'] == 'train']
+    assert steps_logged == sorted(set(steps_logged))
+    code, _, err = vitjax('train', '--config', recipe, '--workdir', alone, steps)
+    assert code == 0, err
+    assert f'going on at step {saved}' in err  # on one host, from what two have saved
+    np.testing.assert_allclose(rows(alone)[-1]['loss'], rows(tmp_path)[-1]['loss'], rtol=1e-4)
+    first = next(row for row in rows(uninterrupted) if row['step'] == 7)
+    np.testing.assert_allclose(rows(tmp_path)[0]['loss'], first['loss'], rtol=1e-4)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import ml_collections
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 
 import vitjax
@@ -203,10 +205,7 @@ class _Run:
             model=model,
             training=training,
             data=self.batches.get_state(),
-            meta={
-                'config': json.loads(self.config.to_json()),
-                'versions': {'vitjax': vitjax.__version__, 'jax': jax.__version__},
-            },
+            meta={'config': json.loads(self.config.to_json()), 'versions': _versions()},
             metrics=self.metrics,
         )
         self._restart_clock()
@@ -234,8 +233,14 @@ class _Run:
                 continue
             for damaged in passed_over:
                 self.checkpoints.discard(damaged)
-            *state, data = parts
+            *state, data, meta = parts
             self.batches.set_state(data)
+            for name, version in _versions().items():
+                if version != meta['versions'].get(name):
+                    logger.warning(
+                        'saved with %s %s, going on with %s: results may differ in the last bits',
+                        *(name, meta['versions'].get(name), version),
+                    )
             return join_state(self.experiment.abstract_state, *state)
         if passed_over:
             raise RunError(f'{failure}; no older one is left; to start anew, take another workdir')
@@ -278,6 +283,11 @@ def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def _versions() -> dict[str, str]:
+    """What computes a run: name -> version."""
+    return {module.__name__: module.__version__ for module in (vitjax, flax, jax, optax)}
 
 
 def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
