@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitjax.layers.attention import MultiHeadAttention, lookup
+from vitjax.layers.positions import rotary_angles, rotate
 
 # Keys that are orthogonal, and what is stored under them.
 KEYS = np.eye(4, dtype=np.float32)[:3]
@@ -126,9 +127,13 @@ def test_parameters(arguments, changes):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('float32')}
 
 
+@pytest.mark.parametrize('rotary', [False, True])
 @pytest.mark.parametrize('arguments', [arguments for arguments, _ in KINDS])
-def test_heads_are_lookups_side_by_side(arguments, random_variables):
+def test_heads_are_lookups_side_by_side(arguments, rotary, random_variables):
     x, context = normal(2, 3, D), normal(2, 5, D, seed=1)
+    angles = {}
+    if rotary:
+        angles = {'query': normal(3, HEAD // 2), 'key': normal(5, HEAD // 2, seed=1)}
     module = MultiHeadAttention(HEADS, **arguments)
     variables = random_variables(module, x)
     params = variables['params']
@@ -142,7 +147,7 @@ def test_heads_are_lookups_side_by_side(arguments, random_variables):
                 norm = params[f'{name}_norm']
                 y = (y - y.mean(-1, keepdims=True)) / y.std(-1, keepdims=True)
                 y = y * norm['scale'] + norm['bias']
-            return y
+            return rotate(y, angles[name]) if name in angles else y
 
         total, weights = params['out']['bias'], []
         for head in range(HEADS):
@@ -157,9 +162,12 @@ def test_heads_are_lookups_side_by_side(arguments, random_variables):
             weights.append(found_weights)
         return total, jnp.stack(weights, axis=1)
 
-    found, weights = jax.jit(
-        lambda x, context: module.apply(variables, x, context, return_weights=True)
-    )(x, context)
+    @jax.jit
+    def apply(x, context):
+        options = dict(angles=angles.get('query'), key_angles=angles.get('key'))
+        return module.apply(variables, x, context, return_weights=True, **options)
+
+    found, weights = apply(x, context)
     expected, expected_weights = by_hand(x, context)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-4)
@@ -181,6 +189,48 @@ def test_a_mask_may_differ_by_example_and_head(random_variables):
     variables = jax.tree.map(lambda leaf: leaf / 10, random_variables(module, x))
     _, weights = module.apply(variables, x, mask=mask, return_weights=True)
     np.testing.assert_array_equal(weights > 0, mask)
+
+
+def test_rotary_angles_move_without_being_seen_but_not_apart(random_variables):
+    x = normal(2, 3, D)
+    module = MultiHeadAttention(HEADS)
+    variables = jax.tree.map(lambda leaf: leaf / 3, random_variables(module, x))
+
+    @jax.jit
+    def attend(positions, key_positions):
+        angles, key_angles = (rotary_angles(p, HEAD) for p in (positions, key_positions))
+        return module.apply(variables, x, angles=angles, key_angles=key_angles)[0]
+
+    here, there = np.arange(3), np.arange(3) + 70
+    found = attend(here, here)
+    np.testing.assert_allclose(attend(there, there), found, atol=1e-4)
+    assert np.abs(attend(here, there) - found).max() > 1e-2
+    still = module.apply(variables, x)[0]
+    np.testing.assert_allclose(attend(0 * here, 0 * here), still, atol=1e-5)
+    assert np.abs(found - still).max() > 1e-2
+
+
+def test_one_query_at_a_time_finds_what_all_find_together(random_variables):
+    x = normal(2, 3, D)
+    module = MultiHeadAttention(HEADS)
+    variables = random_variables(module, x)
+    together, _ = module.apply(variables, x, angles=rotary_angles(np.arange(3), HEAD))
+    for position in range(3):
+        alone, _ = module.apply(
+            variables,
+            x[:, position : position + 1],
+            x,
+            angles=rotary_angles(np.array([position]), HEAD),
+            key_angles=rotary_angles(np.arange(3), HEAD),
+        )
+        np.testing.assert_allclose(alone[:, 0], together[:, position], atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['angles', 'key_angles'])
+def test_queries_do_not_turn_without_keys(name):
+    x, angles = np.zeros((1, 2, D)), np.zeros((2, HEAD // 2))
+    with pytest.raises(ValueError, match='queries and keys turn together'):
+        MultiHeadAttention(HEADS).apply({}, x, x, **{name: angles})
 
 
 def test_heads_must_divide_the_width():

@@ -6,7 +6,15 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size, patchify, unpatchify
+from vitjax.layers.patches import (
+    PatchEmbedding,
+    as_pair,
+    grid_size,
+    patchify,
+    resample_kernel,
+    unpatchify,
+)
+from vitjax.layers.resampling import resize_matrix
 
 SIDE = st.integers(1, 6)
 
@@ -32,6 +40,32 @@ def test_unpatchify_is_the_inverse_of_patchify(grid, patch, channels, batch):
         rows = slice(row * patch[0], (row + 1) * patch[0])
         columns = slice(column * patch[1], (column + 1) * patch[1])
         np.testing.assert_array_equal(patches[:, index], images[:, rows, columns])
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.tuples(SIDE, SIDE), patch=st.tuples(SIDE, SIDE))
+def test_padding_fills_the_outer_patches_with_zeros_and_is_cut_off_again(size, patch):
+    images = np.random.default_rng(0).integers(1, 9, size=(2, *size, 3))
+    patches = patchify(images, patch, pad=True)
+    grid = grid_size(size, patch, pad=True)
+
+    assert patches.shape == (2, grid[0] * grid[1], *patch, 3)
+    np.testing.assert_array_equal(unpatchify(patches, size), images)
+    assert patches.sum() == images.sum()
+    assert (np.array(grid) * patch - size < patch).all()
+    # The middle of the image is the middle of the grid, to half a pixel.
+    whole = np.abs(unpatchify(patches, np.multiply(grid, patch))).sum((0, 3))
+    for axis, side in enumerate(size):
+        before = np.flatnonzero(whole.sum(1 - axis))[0]
+        assert 0 <= whole.shape[axis] - side - 2 * before <= 1
+
+
+def test_the_example_of_a_3x6x6_image_in_3x3_patches():
+    """With the channels first: 3 channels, 4 patches of 3x3 pixels."""
+    image = np.arange(3 * 6 * 6).reshape(3, 6, 6)
+    patches = patchify(image.transpose(1, 2, 0)[None], 3)[0].transpose(3, 0, 1, 2)
+    assert patches.shape == (3, 4, 3, 3)
+    np.testing.assert_array_equal(patches[1, 2], image[1, 3:, :3])
 
 
 @pytest.mark.parametrize(
@@ -83,3 +117,46 @@ def test_patches_that_do_not_fill_the_image(size, patch, message):
 def test_patches_that_make_no_such_image():
     with pytest.raises(ValueError, match=r'3 patches of 2x2 do not make an image of 4x4: .* 4'):
         unpatchify(np.zeros((1, 3, 2, 2, 1)), 4)
+
+
+def resized(images, new, method):
+    """Patches [B, Ph, Pw, C] resized as images are."""
+    rows, columns = (
+        resize_matrix(*axis, method) for axis in zip(images.shape[1:3], new, strict=True)
+    )
+    return np.einsum('yr,xc,brcd->byxd', rows, columns, images)
+
+
+RESAMPLED = [((4, 4), (8, 8)), ((3, 5), (6, 5)), ((8, 6), (3, 4)), ((4, 8), (8, 4))]
+METHODS = pytest.mark.parametrize('method', ['cubic_antialias', 'linear'])
+
+
+@METHODS
+@pytest.mark.parametrize(('old', 'new'), RESAMPLED[:2])
+def test_a_resampled_kernel_sees_in_a_larger_patch_what_it_saw_before(old, new, method):
+    patches = np.random.default_rng(0).normal(size=(9, *old, 2))
+    kernel = np.random.default_rng(1).normal(size=(*old, 2, 7)).astype(np.float32)
+    found = resample_kernel(kernel, new, method=method)
+    assert found.shape == (*new, 2, 7)
+    np.testing.assert_allclose(
+        np.tensordot(resized(patches, new, method), found, 3),
+        np.tensordot(patches, kernel, 3),
+        atol=1e-4,
+    )
+
+
+@METHODS
+@pytest.mark.parametrize(('old', 'new'), RESAMPLED)
+def test_a_resampled_kernel_is_that_of_the_pseudo_inverse(old, new, method):
+    """Of the matrix B that resizes a whole patch: the kernel is pinv(B.T) w."""
+    basis = np.eye(old[0] * old[1]).reshape(-1, *old, 1)
+    matrix = resized(basis, new, method).reshape(len(basis), -1).T  # [Ph' * Pw', Ph * Pw]
+    kernel = np.random.default_rng(1).normal(size=(*old, 2, 7)).astype(np.float32)
+    expected = np.linalg.pinv(matrix.T) @ kernel.reshape(len(basis), -1)
+    found = resample_kernel(jnp.asarray(kernel), new, method=method)
+    np.testing.assert_allclose(found, expected.reshape(*new, 2, 7), atol=1e-4)
+
+
+def test_the_same_patch_keeps_its_kernel():
+    kernel = np.ones((2, 3, 1, 4), np.float32)
+    assert resample_kernel(kernel, (2, 3)) is kernel

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vitjax.layers.positions import rotary_angles
 from vitjax.layers.transformer import ACTIVATIONS, MLP, Encoder, EncoderBlock
 
 B, T, D, L, HEADS, M = 2, 5, 8, 3, 2, 12
@@ -102,6 +103,21 @@ def test_it_is_blind_to_order(encoder):
     order = [3, 0, 4, 1, 2]
     shuffled, _ = without_noise(module, variables, X[:, order])
     np.testing.assert_allclose(shuffled, tokens[:, order], atol=1e-4)
+
+
+def test_rotary_angles_tell_the_order_but_not_where_it_starts(encoder):
+    module, variables, tokens, _ = encoder
+    order = [3, 0, 4, 1, 2]
+
+    def at(positions, x=X):
+        angles = rotary_angles(np.array(positions), D // HEADS)
+        return without_noise(module, variables, x, angles=angles)[0]
+
+    found = at(range(T))
+    assert np.abs(found - tokens).max() > 1e-2
+    np.testing.assert_allclose(at(range(40, 40 + T)), found, atol=1e-3)
+    np.testing.assert_allclose(at(order, X[:, order]), found[:, order], atol=1e-4)
+    assert np.abs(at(range(T), X[:, order]) - found[:, order]).max() > 1e-2
 
 
 def test_a_mask_hides_tokens(encoder):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from vitjax.layers.patches import patchify, unpatchify
+from vitjax.layers.convolution import Window
+from vitjax.layers.patches import PatchEmbedding, patchify, unpatchify
 from vitjax.models.vit import ViT
 
 SMALL = dict(image_size=(4, 6), patch_size=(2, 3), width=8, depth=2, num_heads=2, mlp_dim=12)
@@ -66,6 +67,9 @@ KINDS = [
     (dict(pooling='mean', num_registers=1, positions='sincos2d'), 1),
     (dict(pooling='mean', class_token=True), 1),
     (dict(pooling='mean', positions='none'), 0),
+    (dict(num_registers=1, positions='sincos2d_mae'), 2),
+    (dict(pooling='mean', positions='sinusoidal'), 0),
+    (dict(num_registers=2, positions='rotary'), 3),
     (dict(pooling='map', num_registers=1), 1),
     (dict(pooling='map', class_token=True, num_registers=1), 2),
 ]
@@ -144,11 +148,13 @@ def test_without_classes_it_returns_the_pooled_vector(pooling):
     assert 'head' not in variables['params']
 
 
+@pytest.mark.parametrize('pooling', ['cls', 'mean'])
 @pytest.mark.parametrize(
-    ('positions', 'blind'), [('none', True), ('learned', False), ('sincos2d', False)]
+    'positions', ['none', 'learned', 'sincos2d', 'sincos2d_mae', 'sinusoidal', 'rotary']
 )
-def test_only_positions_tell_the_order_of_patches(positions, blind):
-    model = ViT(**SMALL, positions=positions)
+def test_only_positions_tell_the_order_of_patches(positions, pooling):
+    blind = positions == 'none'
+    model = ViT(**SMALL, positions=positions, pooling=pooling)
     variables = random_variables(model)
     features = jit(lambda images: model.apply(variables, images, method='features'))
     order = [2, 0, 3, 1]
@@ -158,8 +164,27 @@ def test_only_positions_tell_the_order_of_patches(positions, blind):
     assert np.allclose(after['pooled'], before['pooled'], atol=1e-3) == blind
 
 
+def test_class_token_and_registers_have_no_place():
+    """Rotary, they and the first patch, whose angles are 0 too, weigh each other as without."""
+    still, turned = (
+        ViT(**SMALL, num_registers=2, positions=positions) for positions in ('none', 'rotary')
+    )
+    variables = random_variables(still)
+
+    def weights(model, tokens):
+        features = jit(
+            lambda images: model.apply(variables, images, method='features', attention=True)
+        )(IMAGES)
+        weights = features['attention'][0][..., :tokens, :tokens]
+        return weights / weights.sum(-1, keepdims=True)
+
+    np.testing.assert_allclose(weights(turned, 4), weights(still, 4), atol=1e-5)
+    assert np.abs(weights(turned, 5) - weights(still, 5)).max() > 1e-3
+
+
 # Everything that could depend on how the layers are computed.
 RICH = SMALL | dict(
+    positions='rotary',
     num_classes=K,
     num_registers=2,
     layer_scale=0.5,
@@ -277,10 +302,26 @@ def equations(jaxpr):
         ),
         ({'num_heads': 3}, 'num_heads 3 does not divide width 8; nearest that do: 1, 2, 4'),
         ({'class_token': False}, "pooling 'cls' needs class_token"),
+        ({'width': 7, 'num_heads': 7, 'positions': 'sinusoidal'}, 'a width that 2 divides, not 7'),
+        ({'width': 6, 'positions': 'sincos2d_mae'}, 'a width that 4 divides, not 6'),
+        ({'num_heads': 4, 'positions': 'rotary'}, 'heads of a width that 4 divides, not 2'),
         ({'depth': 0}, 'depth must be at least 1, not 0'),
         ({'in_channels': 0}, 'in_channels must be at least 1'),
         ({'num_classes': -1}, 'num_classes must be at least 0, not -1'),
         ({'num_registers': -1}, 'num_registers must be at least 0'),
+        (
+            {'stem_depths': (), 'patch_size': (4, 6)},
+            "patch width 6 is no multiple of the stem's stride 4",
+        ),
+        (
+            {'image_size': 32, 'patch_size': 16, 'stem_depths': (1, 1, 1, 1)},
+            "patch height 16 is no multiple of the stem's stride 32",
+        ),
+        (
+            {'image_size': 8, 'patch_size': 4, 'stem_depths': (0,)},
+            r'stem_depths must be at least 1, not \(0,\)',
+        ),
+        ({'stem_width': 0}, 'stem_width must be at least 1, not 0'),
         ({'dropout': 1.0}, r'dropout must be in \[0, 1\), not 1.0'),
         ({'drop_path': -0.1}, r'drop_path must be in \[0, 1\)'),
     ],
@@ -295,3 +336,77 @@ def test_images_that_do_not_fit(shape):
     with pytest.raises(ValueError, match=r'takes images \[batch, 4, 6, 3\], not \[\d') as error:
         shapes(ViT(**SMALL), np.zeros(shape))
     assert str(list(shape)) in str(error.value)
+
+
+HYBRIDS = pytest.mark.parametrize(
+    ('size', 'patch', 'depths', 'grid', 'kernel', 'stem'),
+    [
+        (16, (4, 8), (), (4, 2), (1, 2), ['root']),
+        ((24, 16), 8, (1,), (3, 2), (2, 2), ['root', 'stage1_block1']),
+        (
+            (16, 24),
+            8,
+            (2, 1),
+            (2, 3),
+            (1, 1),
+            ['root', 'stage1_block1', 'stage1_block2', 'stage2_block1'],
+        ),
+        ((17, 9), 8, (), (3, 2), (2, 2), ['root']),
+    ],
+)
+
+
+@HYBRIDS
+def test_hybrids_cut_the_map_of_their_stem(size, patch, depths, grid, kernel, stem):
+    changes = dict(
+        image_size=size, patch_size=patch, pad=True, in_channels=1, stem_depths=depths, stem_width=2
+    )
+    model = ViT(**SMALL | changes)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = np.zeros((3, height, width, 1))
+    features, variables = shapes(model, images, method='features')
+    params = variables['params']
+    tokens = grid[0] * grid[1]
+    assert set(variables) == {'params'}
+    assert list(params['backbone']) == stem
+    channels = 8 * 2 ** (len(depths) - 1) if depths else 2
+    assert params['patch_embedding']['kernel'].shape == (*kernel, channels, D)
+    assert params['positions'].shape == (1, 1 + tokens, D)
+    assert features['tokens'].shape == (3, tokens, D)
+
+    windows = model.windows()
+    assert list(windows) == [*stem, 'patches', 'block1', 'block2']
+    assert windows['patches'] == (Window(kernel, kernel),)
+    assert windows['block2'] == (Window(None, (1, 1)),)
+    strides = [window.stride for steps in windows.values() for window in steps]
+    assert tuple(np.prod(strides, axis=0)) == ((patch, patch) if patch == 8 else patch)
+    assert len(features['blocks']) == L
+
+
+def test_windows_without_a_stem():
+    assert ViT(**SMALL).windows() == {
+        'patches': (Window((2, 3), (2, 3)),),
+        'block1': (Window(None, (1, 1)),),
+        'block2': (Window(None, (1, 1)),),
+    }
+
+
+def test_a_hybrid_embeds_what_its_stem_makes():
+    changes = dict(image_size=(8, 16), patch_size=8, positions='none', pooling='mean')
+    model = ViT(**SMALL | changes, stem_depths=(1,), stem_width=2, num_classes=0)
+    images = np.random.default_rng(1).normal(size=(B, 8, 16, 3)).astype(np.float32)
+    variables = random_variables(model, images)
+    params = variables['params']
+    # Blocks of zeros add nothing to the tokens.
+    params['encoder'] = jax.tree.map(np.zeros_like, params['encoder'])
+
+    @jit
+    def compute(images):
+        features = model.apply(variables, images, method='features')
+        stem = model.bind(variables).backbone(images)[-1]
+        embedding = {'params': params['patch_embedding']}
+        return features['tokens'], PatchEmbedding((2, 2), D).apply(embedding, stem)
+
+    tokens, embedded = compute(images)
+    np.testing.assert_allclose(tokens, norm(params, np.asarray(embedded)), atol=1e-3)
+    assert np.ptp(tokens, axis=(0, 1)).max() > 0.1

@@ -37,7 +37,7 @@ def stack(depth):
 
 
 SHAPES = {
-    'stem': {'kernel': (3, 3, 2, D)},
+    'root': {'kernel': (3, 3, 2, D)},
     'stage': {'conv': {'kernel': (3, 3, 2, D)}},
     'encoder': {'class_token': (1, 1, D), 'blocks': stack(2), 'norm': {'scale': (D,)}},
     'decoder': {'blocks': {'attention': {'value': {'kernel': (3, D, HEADS, HEAD)}}}},
@@ -167,12 +167,12 @@ def test_state_is_a_tree_of_arrays_that_jit_keeps_as_it_is(name):
 def test_frozen_parameters_are_as_if_they_were_not_there(name):
     params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
     frozen = optimizers.create(
-        options(name, frozen=('^encoder/', '^stem'), clip_norm=1.0, weight_decay=0.1),
+        options(name, frozen=('^encoder/', '^root'), clip_norm=1.0, weight_decay=0.1),
         constant,
         params,
     )
     updates = updates_of(frozen, params, [gradients])
-    for part in ('encoder', 'stem'):
+    for part in ('encoder', 'root'):
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates.pop(part)))
 
     rest = {key: params[key] for key in updates}
@@ -230,7 +230,7 @@ MATRICES = {
     'encoder/blocks/temperature': None,
     'encoder/norm/scale': None,
     'encoder/class_token': None,
-    'stem/kernel': None,
+    'root/kernel': None,
     'head/kernel': None,
 }
 

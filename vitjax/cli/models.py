@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise unknown('model', args.pattern, vitjax.list_models())
     if not args.json:
-        print(f'{"name":<16}{"image":>10}{"parameters":>16}{"GFLOPs":>10}')
+        print(f'{"name":<26}{"image":>10}{"parameters":>16}{"GFLOPs":>10}')
     for name in names:
         model = vitjax.create_model(name)
         parameters, flops = model_cost(model)
@@ -30,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(row | {'parameters': parameters, 'flops': flops}), flush=True)
         else:
             size = f'{model.image_size}'
-            print(f'{name:<16}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
+            print(f'{name:<26}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
     return 0

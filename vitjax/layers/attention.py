@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.positions import rotate
+
 
 def lookup(
     query: jax.Array,
@@ -66,17 +68,25 @@ class MultiHeadAttention(nn.Module):
         context: jax.Array | None = None,
         *,
         mask: jax.Array | None = None,
+        angles: jax.Array | None = None,
+        key_angles: jax.Array | None = None,
         return_weights: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Attends from x [B, T, D] to context [B, S, D]; without a context, to x itself.
 
-        The mask is bool, broadcastable to [B, h, T, S]. Returns [B, T, D] and, if asked for, the
-        weights [B, h, T, S] (else None).
+        The mask is bool, broadcastable to [B, h, T, S]. Rotary `angles` [T, d / 2] turn the queries
+        and `key_angles` [S, d / 2] the keys, in all heads alike; without a context the angles are
+        those of the keys too. Returns [B, T, D] and, if asked for, the weights [B, h, T, S] (else
+        None).
         """
         width = x.shape[-1]
         if width % self.num_heads:
             raise ValueError(f'num_heads {self.num_heads} does not divide the width {width}')
-        context = x if context is None else context
+        if context is None:
+            context = x
+            key_angles = angles if key_angles is None else key_angles
+        if (angles is None) != (key_angles is None):
+            raise ValueError('queries and keys turn together: give both angles and key_angles')
 
         def project(name, inputs):
             return nn.DenseGeneral(
@@ -91,6 +101,8 @@ class MultiHeadAttention(nn.Module):
         if self.qk_norm:
             query = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='query_norm')(query)
             key = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='key_norm')(key)
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, key_angles)
         found, weights = lookup(
             query,
             key,

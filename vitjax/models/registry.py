@@ -8,6 +8,8 @@ from collections.abc import Callable
 from flax import linen as nn
 
 from vitjax.errors import UserError, unknown
+from vitjax.models.cnn import CNN
+from vitjax.models.resnet import ResNet
 from vitjax.models.vit import ViT
 
 # Width, depth, heads, MLP width: Dosovitskiy et al. 2021 (table 1) for B, L, H; Steiner et al. 2022
@@ -36,12 +38,43 @@ _VIT_PATCHES = {
     'G': (14,),
 }
 
+# Name: size, patch in pixels of the image, blocks of the stem's stages. Steiner et al. 2022 (table 2)
+# and google-research/vision_transformer (vit_jax/configs/models.py). "ti16" has 8x8 patches of the
+# root's map, whose stride is 4: 32 pixels, as its published parameter count confirms.
+_HYBRIDS = {
+    'r_vit_ti16': ('ti', 32, ()),
+    'r26_vit_s32': ('s', 32, (2, 2, 2, 2)),
+    'r26_vit_b32': ('b', 32, (2, 2, 2, 2)),
+    'r50_vit_b16': ('b', 16, (3, 4, 9)),
+    'r50_vit_l32': ('l', 32, (3, 4, 6, 3)),
+}
+# Sizes of our own.
+_CNN_WIDTHS = {'ti': (16, 32, 64), 's': (32, 64, 128), 'm': (64, 128, 256)}
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    'cnn': CNN,
+    **{
+        f'cnn_{size}': functools.partial(CNN, widths=widths) for size, widths in _CNN_WIDTHS.items()
+    },
+    **{
+        f'cnn_spatial_attention_{size}': functools.partial(
+            CNN, widths=widths, spatial_attention='sigmoid'
+        )
+        for size, widths in _CNN_WIDTHS.items()
+    },
+    'resnet': ResNet,
+    'resnet18': functools.partial(ResNet, stage_depths=(2, 2, 2, 2), block='basic'),
+    'resnet26': functools.partial(ResNet, stage_depths=(2, 2, 2, 2)),
+    'resnet50': functools.partial(ResNet, stage_depths=(3, 4, 6, 3)),
     'vit': ViT,
     **{
         f'vit_{size}{patch}': functools.partial(ViT, patch_size=patch, **_VIT_SIZES[size])
         for size, patches in _VIT_PATCHES.items()
         for patch in patches
+    },
+    **{
+        name: functools.partial(ViT, patch_size=patch, stem_depths=stem, **_VIT_SIZES[size])
+        for name, (size, patch, stem) in _HYBRIDS.items()
     },
 }
 

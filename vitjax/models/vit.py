@@ -1,17 +1,17 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), of any image and patch size."""
 
-import typing
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitjax.errors import unknown
+from vitjax.layers.convolution import ResNetBackbone, Window, resnet_stride, resnet_windows
 from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size
 from vitjax.layers.pooling import AttentionPooling
-from vitjax.layers.positions import sincos2d
+from vitjax.layers.positions import axial_angles, sincos2d, sinusoidal
 from vitjax.layers.transformer import Encoder
+from vitjax.models.checks import check_at_least, check_choices, check_images, check_rates
 
 
 class ViT(nn.Module):
@@ -19,6 +19,7 @@ class ViT(nn.Module):
 
     Attributes:
       image_size, patch_size: in pixels, one number or (height, width); the patch divides the image.
+      pad: where the patch does not divide the image, add zeros around it (see `patchify`).
       in_channels: channels C of the images.
       num_classes: classes K; 0 for a model without head, which returns the pooled vector.
       width: width D of the tokens.
@@ -28,14 +29,22 @@ class ViT(nn.Module):
       pooling: 'cls' (the class token), 'mean' (of the patch tokens) or 'map' (attention pooling).
       class_token: whether there is one; None for just where the pooling is 'cls'.
       num_registers: extra tokens that belong to no patch (Darcet et al. 2024).
-      positions: 'learned' (class token included), 'sincos2d' (patches only) or 'none'.
+      positions: 'learned' (class token included); of the patches only, and fixed, 'sincos2d',
+        'sincos2d_mae' (its two published variants), 'sinusoidal' (row by row), 'rotary' (in every
+        block's attention, see `axial_angles`); or 'none'.
       representation_size: width of a tanh layer before the head; None for none.
+      stem_depths: the patches are not of the image but of a ResNet's last map, as in the hybrids of
+        section 3.1: the bottleneck blocks in each of its stages, () for its root only; None for no
+        stem. The patch size stays in pixels of the image; the stem's stride, 4 after the root and
+        the first stage and twice that after each further one, divides it.
+      stem_width: of that ResNet, which has group norm; see `ResNetBackbone`.
       activation, gated_mlp, norm_epsilon, layer_scale, qkv_bias, qk_norm, dropout, drop_path,
         scan, remat, dtype: see `vitjax.layers.transformer.Encoder`.
     """
 
     image_size: int | tuple[int, int] = 224
     patch_size: int | tuple[int, int] = 16
+    pad: bool = False
     in_channels: int = 3
     num_classes: int = 1000
     width: int = 768
@@ -45,8 +54,12 @@ class ViT(nn.Module):
     pooling: Literal['cls', 'mean', 'map'] = 'cls'
     class_token: bool | None = None
     num_registers: int = 0
-    positions: Literal['learned', 'sincos2d', 'none'] = 'learned'
+    positions: Literal['learned', 'sincos2d', 'sincos2d_mae', 'sinusoidal', 'rotary', 'none'] = (
+        'learned'
+    )
     representation_size: int | None = None
+    stem_depths: tuple[int, ...] | None = None
+    stem_width: int = 64
     activation: Literal['gelu_tanh', 'gelu', 'quick_gelu', 'silu'] = 'gelu_tanh'
     gated_mlp: bool = False
     norm_epsilon: float = 1e-6
@@ -61,27 +74,13 @@ class ViT(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        grid_size(self.image_size, self.patch_size)
-        for name in ('pooling', 'positions', 'activation'):
-            known = typing.get_args(type(self).__annotations__[name])
-            if getattr(self, name) not in known:
-                raise unknown(name, str(getattr(self, name)), known)
-        for name in (
-            'in_channels',
-            'width',
-            'depth',
-            'num_heads',
-            'mlp_dim',
-            'representation_size',
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f'{name} must be at least 1, not {getattr(self, name)}')
-        for name in ('num_classes', 'num_registers'):
-            if getattr(self, name) < 0:
-                raise ValueError(f'{name} must be at least 0, not {getattr(self, name)}')
-        for name in ('dropout', 'drop_path'):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f'{name} must be in [0, 1), not {getattr(self, name)}')
+        grid_size(self.image_size, self.patch_size, pad=self.pad)
+        self._patch_of_map()
+        check_choices(self, 'pooling', 'positions', 'activation')
+        check_at_least(self, 1, 'in_channels', 'width', 'depth', 'num_heads', 'mlp_dim')
+        check_at_least(self, 1, 'representation_size', 'stem_depths', 'stem_width')
+        check_at_least(self, 0, 'num_classes', 'num_registers')
+        check_rates(self, 'dropout', 'drop_path')
         if self.norm_epsilon <= 0:
             raise ValueError(f'norm_epsilon must be above 0, not {self.norm_epsilon}')
         if self.width % self.num_heads:
@@ -91,17 +90,28 @@ class ViT(nn.Module):
                 f'num_heads {self.num_heads} does not divide width {self.width}; '
                 f'nearest that do: {", ".join(map(str, sorted(near)))}'
             )
-        if self.positions == 'sincos2d' and self.width % 4:
-            raise ValueError(f"positions 'sincos2d' need a width that 4 divides, not {self.width}")
+        what, width = 'a width', self.width
+        if self.positions == 'rotary':
+            what, width = 'heads of a width', self.width // self.num_heads
+        divisor = {'sinusoidal': 2, 'sincos2d': 4, 'sincos2d_mae': 4, 'rotary': 4}
+        if width % divisor.get(self.positions, 1):
+            raise ValueError(
+                f"positions '{self.positions}' need {what} that {divisor[self.positions]} divides, "
+                f'not {width}'
+            )
         if self.pooling == 'cls' and self.class_token is False:
             raise ValueError("pooling 'cls' needs class_token; choose 'mean' or 'map' without one")
 
     def setup(self):
-        grid = grid_size(self.image_size, self.patch_size)
+        grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
         token = nn.initializers.normal(0.02)
         mlp_dim = self.mlp_dim or 4 * self.width
+        if self.stem_depths is not None:
+            self.backbone = ResNetBackbone(
+                self.stem_depths, width=self.stem_width, norm='group', dtype=self.dtype
+            )
         self.patch_embedding = PatchEmbedding(
-            as_pair(self.patch_size), self.width, dtype=self.dtype
+            self._patch_of_map(), self.width, pad=self.pad, dtype=self.dtype
         )
         self.num_class_tokens = int(
             self.pooling == 'cls' if self.class_token is None else self.class_token
@@ -179,14 +189,33 @@ class ViT(nn.Module):
         }
         return features | ({'attention': kept['attention']} if attention else {})
 
+    def windows(self) -> dict[str, tuple[Window, ...]]:
+        """Layer -> windows that lead to its map from the map before, the image first.
+
+        A block sees all patches. Group norm's statistics in the stem are left out.
+        """
+        stem = {} if self.stem_depths is None else resnet_windows(self.stem_depths, 'bottleneck')
+        patch = self._patch_of_map()
+        blocks = {f'block{index + 1}': (Window(None, (1, 1)),) for index in range(self.depth)}
+        return stem | {'patches': (Window(patch, patch),)} | blocks
+
+    def _patch_of_map(self) -> tuple[int, int]:
+        """Height and width of a patch on the map that is cut: the image, or the stem's last map."""
+        patch = as_pair(self.patch_size)
+        stride = 1 if self.stem_depths is None else resnet_stride(self.stem_depths)
+        for side, length in zip(('height', 'width'), patch, strict=True):
+            if length % stride:
+                raise ValueError(
+                    f"patch {side} {length} is no multiple of the stem's stride {stride}"
+                )
+        return patch[0] // stride, patch[1] // stride
+
     def _encode(self, images: jax.Array, train: bool, keep: tuple[str, ...] = ()):
         """images [B, H, W, C] -> tokens [B, P + N, D] after the final norm, and what `keep` names."""
-        expected = (*as_pair(self.image_size), self.in_channels)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(
-                f'this model takes images [batch, {", ".join(map(str, expected))}], '
-                f'not {list(images.shape)}; build it with other image_size or in_channels'
-            )
+        check_images(self, images)
+        grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
+        if self.stem_depths is not None:
+            images = self.backbone(images)[-1]  # [B, H / stride, W / stride, C']
         x = self.patch_embedding(images)  # [B, N, D]
         prefix = [self.cls_token] if self.num_class_tokens else []
         if self.positions == 'learned':
@@ -194,15 +223,23 @@ class ViT(nn.Module):
             x = x + of_patches.astype(x.dtype)
             prefix = [token + of_class for token in prefix]
         elif self.positions == 'sincos2d':
-            grid = grid_size(self.image_size, self.patch_size)
             x = x + sincos2d(grid, self.width).astype(x.dtype)
+        elif self.positions == 'sincos2d_mae':
+            x = x + sincos2d(grid, self.width, variant='mae').astype(x.dtype)
+        elif self.positions == 'sinusoidal':
+            x = x + sinusoidal(x.shape[1], self.width).astype(x.dtype)
         if self.num_registers:
             prefix.append(self.register_tokens)
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1).astype(x.dtype)  # [1, P, D]
             tokens = jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape[1:]))
             x = jnp.concatenate([tokens, x], axis=1)  # [B, P + N, D]
-        x, kept = self.encoder(x, train=train, keep=keep)
+        angles = None
+        if self.positions == 'rotary':
+            angles = axial_angles(grid, self.width // self.num_heads)  # [N, d / 2]
+            # What stands before the patches has no place, and does not turn.
+            angles = jnp.pad(angles, ((x.shape[1] - len(angles), 0), (0, 0)))  # [P + N, d / 2]
+        x, kept = self.encoder(x, angles=angles, train=train, keep=keep)
         return self.norm(x), kept
 
     def _pool(self, tokens: jax.Array) -> jax.Array:

@@ -89,7 +89,7 @@ def muon(
     b1: Decay = 0.9,
     b2: Decay = 0.95,
     eps: Epsilon = 1e-8,
-    adam_for: tuple[str, ...] = ('head', 'embed', 'patch', 'stem'),
+    adam_for: tuple[str, ...] = ('head', 'embed', 'patch', 'root'),
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al., 2024) for hidden kernels, Adam for the rest: biases, norms, tokens ...
 

@@ -1,0 +1,49 @@
+"""Checks that models share, each with its one line of error."""
+
+import typing
+
+import jax
+from flax import linen as nn
+
+from vitjax.errors import unknown
+from vitjax.layers.patches import as_pair
+
+
+def check_choices(model: nn.Module, *names: str) -> None:
+    """Each named field holds one of the words in its `Literal` annotation."""
+    for name in names:
+        known = typing.get_args(type(model).__annotations__[name])
+        if getattr(model, name) not in known:
+            raise unknown(name, str(getattr(model, name)), known)
+
+
+def check_at_least(model: nn.Module, least: int, *names: str) -> None:
+    """Each named field, or each of its numbers, is None or at least so much."""
+    for name in names:
+        value = getattr(model, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(number is not None and number < least for number in numbers):
+            raise ValueError(f'{name} must be at least {least}, not {value}')
+
+
+def check_rates(model: nn.Module, *names: str) -> None:
+    """Each named field is a rate of dropout."""
+    for name in names:
+        if not 0 <= getattr(model, name) < 1:
+            raise ValueError(f'{name} must be in [0, 1), not {getattr(model, name)}')
+
+
+def check_image_size(model: nn.Module) -> None:
+    """The image has at least one pixel."""
+    if min(as_pair(model.image_size)) < 1:
+        raise ValueError(f'image_size must be at least 1, not {model.image_size}')
+
+
+def check_images(model: nn.Module, images: jax.Array) -> None:
+    """The images [B, H, W, C] are of the size and channels that the model was built for."""
+    expected = (*as_pair(model.image_size), model.in_channels)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise ValueError(
+            f'this model takes images [batch, {", ".join(map(str, expected))}], '
+            f'not {list(images.shape)}; build it with other image_size or in_channels'
+        )
