@@ -2,12 +2,14 @@
 
     vitjax train --config configs/fashion_mnist.py --workdir runs/fashion_mnist
 
-Test accuracy 0.9218 on all 10,000 images, in 45 minutes, as measured on two cores of an AMD EPYC CPU that
-had other work too (Python 3.11, jax 0.10.2, float32). The accuracy on augmented training images at the
-end was 0.935: there is room for more regularisation.
+Test accuracy 0.9285 on all 10,000 images, in 54 min 43 s with compiling, as measured on two cores of an
+AMD EPYC CPU that had other work too (Python 3.11, jax 0.10.2, float32); 0.7M parameters.
 
-Chosen by three epochs on 20,000 training images, scored on 5,000 others: patches of 7 pixels at width
-96 reached 0.847, patches of 4 pixels at width 64 0.826, at half the speed.
+Patch and width were chosen by three epochs on 20,000 training images, scored on 5,000 others: patches of
+7 pixels at width 96 reached 0.847, patches of 4 pixels at width 64 0.826, at half the speed. Batches of
+256 cost a third less than twice as many of 128, and came as far: 0.888 and 0.890 in six epochs on 50,000
+training images, scored on the other 10,000. Thirty epochs without drop path had left the training
+accuracy, with augmentation, at 0.935; these fifty reach 0.947.
 """
 
 import ml_collections
@@ -33,9 +35,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.model.num_heads = 3
     config.model.mlp_dim = 384
     config.model.pooling = 'mean'
+    config.model.drop_path = 0.1
 
-    config.batch_size = 128
-    config.epochs = 30
+    config.batch_size = 256
+    config.epochs = 50
     config.task.label_smoothing = 0.1
     config.augment.shift = 2
     config.augment.flip = True
@@ -44,7 +47,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 6e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.clip_norm = 1.0
-    config.optimizer.ema = 0.9995
+    config.optimizer.ema = 0.999
     config.schedule.name = 'cosine'
     config.schedule.warmup = '1 epoch'
 

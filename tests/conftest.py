@@ -18,10 +18,14 @@ from vitjax.config import base_config
 
 def get_config(arg=None):
     config = base_config()
-    config.model.update(
-        name='vit', image_size=8, patch_size=4, in_channels=1, num_classes=10,
-        width=16, depth=2, num_heads=2, mlp_dim=32, drop_path=0.2, pooling='mean',
-    )
+    config.model.update(image_size=8, in_channels=1, num_classes=10)
+    if arg == 'cnn':
+        config.model.update(name='cnn', widths=(4, 6), stage_depth=1, norm='batch')
+    else:
+        config.model.update(
+            name='vit', patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=32, drop_path=0.2,
+            pooling='mean',
+        )
     config.batch_size = 16
     config.steps = 20
     config.augment.shift = 1
@@ -36,7 +40,7 @@ def get_config(arg=None):
 
 @pytest.fixture(scope='session')
 def recipe(tmp_path_factory):
-    """Path of a recipe that trains in a second."""
+    """Path of a recipe that trains a ViT in a second; PATH:cnn trains a CNN with batch norm."""
     path = tmp_path_factory.mktemp('recipe') / 'tiny.py'
     path.write_text(TINY)
     return path

@@ -30,22 +30,25 @@ def usable(variables):
 
 
 def test_a_unit_of_the_second_layer_sees_four_numbers_of_six(random_variables):
-    """x1 ... x6 -> r1 ... r6, each from three neighbours; r1, r2, r3 -> p1."""
+    """x1 ... x6 -> r1 ... r6 -> p1 ... p4, each from three neighbours; p1 from x1 ... x4."""
     first = ConvBlock(2, (3,), norm='none', relu=False)
     second = ConvBlock(1, (3,), padding='VALID', norm='none', relu=False)
     x = np.arange(1.0, 7).reshape(1, 6, 1)
     r = random_variables(first, x)
-    p = random_variables(second, np.zeros((1, 3, 2)))
+    p = random_variables(second, np.zeros((1, 6, 2)))
 
-    def p1(x):
+    def layers(x):
         hidden = first.apply(r, x)
         assert hidden.shape == (1, 6, 2)
-        out = second.apply(p, hidden[:, :3])
-        assert out.shape == (1, 1, 1)
-        return out.sum()
+        return second.apply(p, hidden)[0, :, 0]
 
-    gradient = jax.grad(p1)(x)[0, :, 0]
-    assert (gradient != 0).tolist() == [True, True, True, True, False, False]
+    jacobian = jax.jacobian(layers)(x)[:, 0, :, 0]
+    assert (jacobian != 0).astype(int).tolist() == [
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 1],
+        [0, 0, 1, 1, 1, 1],
+    ]
 
 
 KERNELS = st.tuples(st.integers(1, 4), st.integers(2, 4), st.integers(1, 3), st.integers(1, 5))

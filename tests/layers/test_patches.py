@@ -101,17 +101,41 @@ def test_as_pair(size, pair):
 @pytest.mark.parametrize(
     ('size', 'patch', 'message'),
     [
-        (224, 15, 'patch height 15 does not divide image height 224; .* 8, 14, 16'),
-        (28, 5, 'nearest that do: 2, 4, 7'),
-        ((32, 48), (8, 7), 'patch width 7 does not divide image width 48; .* 4, 6, 8'),
-        (8, 9, 'nearest that do: 2, 4, 8'),
-        (8, 0, 'patch height 0 does not divide'),
-        (0, 1, 'does not divide image height 0'),
+        (
+            224,
+            15,
+            'patch height 15 does not divide image height 224; nearest that do: 8, 14, 16; '
+            'or image height 210 or 225; or pad=True',
+        ),
+        (28, 5, 'nearest that do: 2, 4, 7; or image height 25 or 30'),
+        (
+            (32, 48),
+            (8, 7),
+            'patch width 7 does not divide image width 48; nearest that do: 4, 6, 8; '
+            'or image width 42 or 49',
+        ),
+        (8, 9, 'nearest that do: 2, 4, 8; or image height 9; or pad=True'),
     ],
 )
 def test_patches_that_do_not_fill_the_image(size, patch, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         grid_size(size, patch)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('pad', [False, True])
+@pytest.mark.parametrize(
+    ('size', 'patch', 'message'),
+    [
+        (8, 0, 'patch height must be at least 1, not 0'),
+        (8, (4, -2), 'patch width must be at least 1, not -2'),
+        (0, 1, 'image height must be at least 1, not 0'),
+        ((8, -8), 4, 'image width must be at least 1, not -8'),
+    ],
+)
+def test_sizes_below_one(size, patch, message, pad):
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        grid_size(size, patch, pad=pad)
 
 
 def test_patches_that_make_no_such_image():

@@ -155,12 +155,34 @@ def test_every_argument_of_a_named_model_can_be_overridden():
 
 
 @pytest.mark.parametrize(
+    ('name', 'overrides'),
+    [
+        ('vit', {'image_size': [32, 64], 'patch_size': [16, 8], 'stem_depths': [1, 1]}),
+        ('cnn', {'widths': [4, 6], 'kernel_size': [3, 1]}),
+        ('resnet', {'stage_depths': [1, 1], 'image_size': [8, 9]}),
+    ],
+)
+def test_lists_are_tuples(name, overrides):
+    model = vitjax.create_model(name, **overrides)
+    expected = {key: tuple(value) for key, value in overrides.items()}
+    assert {key: getattr(model, key) for key in overrides} == expected
+    assert model == vitjax.create_model(name, **expected)
+    assert hash(model) == hash(model.clone())
+
+
+@pytest.mark.parametrize(
     ('name', 'overrides', 'message'),
     [
         ('vit_b61', {}, "unknown model 'vit_b61'; did you mean 'vit_b16'?"),
         ('ViT-B/16', {}, "unknown model 'ViT-B/16'; did you mean"),
         ('vit_s16', {'heads': 4}, "unknown argument of vit_s16 'heads'; did you mean 'num_heads'?"),
         ('vit_s16', {'drop_out': 0.1}, "'drop_out'; did you mean 'dropout'?"),
+        ('vit_s16', {'image_size': [224, 0]}, 'vit_s16: image width must be at least 1, not 0'),
+        (
+            'resnet',
+            {'stage_depths': [1, 0]},
+            r'resnet: stage_depths must be at least 1, not \(1, 0',
+        ),
         (
             'vit_s16',
             {'patch_size': 15},

@@ -5,35 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
+from small_vit import HEADS, IMAGES, SMALL, B, D, K, L, N, jit, norm, random_variables, shapes
 
 from vitjax.layers.convolution import Window
-from vitjax.layers.patches import PatchEmbedding, patchify, unpatchify
+from vitjax.layers.patches import patchify
 from vitjax.models.vit import ViT
-
-SMALL = dict(image_size=(4, 6), patch_size=(2, 3), width=8, depth=2, num_heads=2, mlp_dim=12)
-B, N, D, L, HEADS, K = 2, 4, 8, 2, 2, 5
-IMAGES = np.random.default_rng(1).normal(size=(B, 4, 6, 3)).astype(np.float32)
-
-# Compiling is most of the time of these tests, and what is compiled runs once.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        'xla_backend_optimization_level': 0,
-        'xla_llvm_disable_expensive_passes': True,
-    },
-)
-
-
-def shapes(model, images=IMAGES, **options):
-    return jax.eval_shape(
-        functools.partial(model.init_with_output, **options), jax.random.key(0), images
-    )
-
-
-def random_variables(model, images=IMAGES):
-    """Variables that are all random (at the start a head is zeros); nothing is compiled."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * 0.3, shapes(model, images)[1])
 
 
 @pytest.mark.parametrize(
@@ -45,10 +21,14 @@ def random_variables(model, images=IMAGES):
         ((12, 8), (3, 4), 4, (4, 2)),
         ((6, 10), (6, 10), 5, (1, 1)),
         (4, 1, 3, (4, 4)),
+        (7, 4, 3, (2, 2)),
+        ((5, 7), (2, 3), 1, (3, 3)),
+        ((3, 9), 8, 2, (1, 2)),
     ],
 )
 def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, channels, grid):
-    model = ViT(**SMALL | dict(image_size=size, patch_size=patch, in_channels=channels))
+    changes = dict(image_size=size, patch_size=patch, pad=True, in_channels=channels)
+    model = ViT(**SMALL | changes)
     height, width = (size, size) if isinstance(size, int) else size
     images = np.zeros((3, height, width, channels))
     logits, variables = shapes(model, images)
@@ -59,6 +39,16 @@ def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, channel
     assert variables['params']['positions'].shape == (1, 1 + tokens, D)
     assert features['tokens'].shape == (3, tokens, D)
     assert features['attention'].shape == (L, 3, HEADS, 1 + tokens, 1 + tokens)
+
+
+def test_padding_is_zeros_around_the_image():
+    """As many on both sides, or one more below and on the right."""
+    images = np.random.default_rng(1).normal(size=(B, 5, 7, 3)).astype(np.float32)
+    padded = np.pad(images, ((0, 0), (0, 1), (1, 1), (0, 0)))
+    model = ViT(**SMALL | {'image_size': (5, 7), 'pad': True})
+    variables = random_variables(model, images)
+    expected = jit(model.clone(image_size=(6, 9), pad=False).apply)(variables, padded)
+    np.testing.assert_allclose(jit(model.apply)(variables, images), expected, atol=1e-5)
 
 
 KINDS = [
@@ -113,11 +103,6 @@ def test_features(changes, prefix):
     np.testing.assert_allclose(logits, pooled @ head['kernel'] + head['bias'], atol=1e-4)
 
 
-def norm(params, x):
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    return x * params['norm']['scale'] + params['norm']['bias']
-
-
 def test_attention_is_returned_only_if_asked_for():
     features, _ = shapes(ViT(**SMALL), method='features')
     assert set(features) == {'tokens', 'prefix', 'pooled', 'blocks'}
@@ -146,40 +131,6 @@ def test_without_classes_it_returns_the_pooled_vector(pooling):
     output, variables = shapes(ViT(**SMALL, num_classes=0, pooling=pooling))
     assert (output.shape, output.dtype) == ((B, D), jnp.float32)
     assert 'head' not in variables['params']
-
-
-@pytest.mark.parametrize('pooling', ['cls', 'mean'])
-@pytest.mark.parametrize(
-    'positions', ['none', 'learned', 'sincos2d', 'sincos2d_mae', 'sinusoidal', 'rotary']
-)
-def test_only_positions_tell_the_order_of_patches(positions, pooling):
-    blind = positions == 'none'
-    model = ViT(**SMALL, positions=positions, pooling=pooling)
-    variables = random_variables(model)
-    features = jit(lambda images: model.apply(variables, images, method='features'))
-    order = [2, 0, 3, 1]
-    shuffled = unpatchify(patchify(IMAGES, (2, 3))[:, order], (4, 6))
-    before, after = features(IMAGES), features(shuffled)
-    assert np.allclose(after['tokens'], before['tokens'][:, order], atol=1e-3) == blind
-    assert np.allclose(after['pooled'], before['pooled'], atol=1e-3) == blind
-
-
-def test_class_token_and_registers_have_no_place():
-    """Rotary, they and the first patch, whose angles are 0 too, weigh each other as without."""
-    still, turned = (
-        ViT(**SMALL, num_registers=2, positions=positions) for positions in ('none', 'rotary')
-    )
-    variables = random_variables(still)
-
-    def weights(model, tokens):
-        features = jit(
-            lambda images: model.apply(variables, images, method='features', attention=True)
-        )(IMAGES)
-        weights = features['attention'][0][..., :tokens, :tokens]
-        return weights / weights.sum(-1, keepdims=True)
-
-    np.testing.assert_allclose(weights(turned, 4), weights(still, 4), atol=1e-5)
-    assert np.abs(weights(turned, 5) - weights(still, 5)).max() > 1e-3
 
 
 # Everything that could depend on how the layers are computed.
@@ -298,7 +249,8 @@ def equations(jaxpr):
     [
         (
             {'patch_size': 4},
-            'patch width 4 does not divide image width 6; nearest that do: 2, 3, 6',
+            'patch width 4 does not divide image width 6; nearest that do: 2, 3, 6; '
+            'or image width 4 or 8; or pad=True',
         ),
         ({'num_heads': 3}, 'num_heads 3 does not divide width 8; nearest that do: 1, 2, 4'),
         ({'class_token': False}, "pooling 'cls' needs class_token"),
@@ -311,11 +263,11 @@ def equations(jaxpr):
         ({'num_registers': -1}, 'num_registers must be at least 0'),
         (
             {'stem_depths': (), 'patch_size': (4, 6)},
-            "patch width 6 is no multiple of the stem's stride 4",
+            "patch width 6 is no multiple of the stem's stride 4; nearest that are: 4 or 8",
         ),
         (
             {'image_size': 32, 'patch_size': 16, 'stem_depths': (1, 1, 1, 1)},
-            "patch height 16 is no multiple of the stem's stride 32",
+            "patch height 16 is no multiple of the stem's stride 32; nearest that are: 32$",
         ),
         (
             {'image_size': 8, 'patch_size': 4, 'stem_depths': (0,)},
@@ -338,75 +290,9 @@ def test_images_that_do_not_fit(shape):
     assert str(list(shape)) in str(error.value)
 
 
-HYBRIDS = pytest.mark.parametrize(
-    ('size', 'patch', 'depths', 'grid', 'kernel', 'stem'),
-    [
-        (16, (4, 8), (), (4, 2), (1, 2), ['root']),
-        ((24, 16), 8, (1,), (3, 2), (2, 2), ['root', 'stage1_block1']),
-        (
-            (16, 24),
-            8,
-            (2, 1),
-            (2, 3),
-            (1, 1),
-            ['root', 'stage1_block1', 'stage1_block2', 'stage2_block1'],
-        ),
-        ((17, 9), 8, (), (3, 2), (2, 2), ['root']),
-    ],
-)
-
-
-@HYBRIDS
-def test_hybrids_cut_the_map_of_their_stem(size, patch, depths, grid, kernel, stem):
-    changes = dict(
-        image_size=size, patch_size=patch, pad=True, in_channels=1, stem_depths=depths, stem_width=2
-    )
-    model = ViT(**SMALL | changes)
-    height, width = (size, size) if isinstance(size, int) else size
-    images = np.zeros((3, height, width, 1))
-    features, variables = shapes(model, images, method='features')
-    params = variables['params']
-    tokens = grid[0] * grid[1]
-    assert set(variables) == {'params'}
-    assert list(params['backbone']) == stem
-    channels = 8 * 2 ** (len(depths) - 1) if depths else 2
-    assert params['patch_embedding']['kernel'].shape == (*kernel, channels, D)
-    assert params['positions'].shape == (1, 1 + tokens, D)
-    assert features['tokens'].shape == (3, tokens, D)
-
-    windows = model.windows()
-    assert list(windows) == [*stem, 'patches', 'block1', 'block2']
-    assert windows['patches'] == (Window(kernel, kernel),)
-    assert windows['block2'] == (Window(None, (1, 1)),)
-    strides = [window.stride for steps in windows.values() for window in steps]
-    assert tuple(np.prod(strides, axis=0)) == ((patch, patch) if patch == 8 else patch)
-    assert len(features['blocks']) == L
-
-
 def test_windows_without_a_stem():
     assert ViT(**SMALL).windows() == {
         'patches': (Window((2, 3), (2, 3)),),
         'block1': (Window(None, (1, 1)),),
         'block2': (Window(None, (1, 1)),),
     }
-
-
-def test_a_hybrid_embeds_what_its_stem_makes():
-    changes = dict(image_size=(8, 16), patch_size=8, positions='none', pooling='mean')
-    model = ViT(**SMALL | changes, stem_depths=(1,), stem_width=2, num_classes=0)
-    images = np.random.default_rng(1).normal(size=(B, 8, 16, 3)).astype(np.float32)
-    variables = random_variables(model, images)
-    params = variables['params']
-    # Blocks of zeros add nothing to the tokens.
-    params['encoder'] = jax.tree.map(np.zeros_like, params['encoder'])
-
-    @jit
-    def compute(images):
-        features = model.apply(variables, images, method='features')
-        stem = model.bind(variables).backbone(images)[-1]
-        embedding = {'params': params['patch_embedding']}
-        return features['tokens'], PatchEmbedding((2, 2), D).apply(embedding, stem)
-
-    tokens, embedded = compute(images)
-    np.testing.assert_allclose(tokens, norm(params, np.asarray(embedded)), atol=1e-3)
-    assert np.ptp(tokens, axis=(0, 1)).max() > 0.1

@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -6,16 +7,31 @@ import numpy as np
 import pytest
 
 import vitjax as library
+from vitjax.config import read_config
 from vitjax.data.sources import open_source
 from vitjax.errors import UserError
+from vitjax.training.loop import train
 
 
 @pytest.fixture(scope='module')
-def run(recipe, vitjax, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('run')
-    code, _, err = vitjax('train', '--config', recipe, '--workdir', workdir)
-    assert code == 0, err
-    return workdir
+def run_of(recipe, tmp_path_factory):
+    """Name of a model -> the folder of a finished run."""
+
+    @functools.cache
+    def run(model):
+        workdir = tmp_path_factory.mktemp(model)
+        train(read_config(f'{recipe}:{model}'), workdir)
+        return workdir
+
+    return run
+
+
+@pytest.fixture
+def run(run_of):
+    return run_of('vit')
+
+
+MODELS = pytest.mark.parametrize('model', ['vit', 'cnn'])
 
 
 def accuracy(pretrained):
@@ -26,7 +42,9 @@ def accuracy(pretrained):
     return np.mean(logits.argmax(-1) == np.array([example['label'] for example in examples]))
 
 
-def test_a_loaded_run_is_what_was_evaluated(run):
+@MODELS
+def test_a_loaded_run_is_what_was_evaluated(run_of, model):
+    run = run_of(model)
     recorded = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
     pretrained = library.load(run)
     assert accuracy(pretrained) == pytest.approx(recorded['accuracy'])
@@ -34,8 +52,10 @@ def test_a_loaded_run_is_what_was_evaluated(run):
     assert pretrained.info['step'] == 20
 
 
-def test_save_and_load_is_exact(run, tmp_path):
-    pretrained = library.load(run, scan=True)
+@MODELS
+def test_save_and_load_is_exact(run_of, model, tmp_path):
+    changes = {'scan': True} if model == 'vit' else {'dropout': 0.1}
+    pretrained = library.load(run_of(model), **changes)
     library.save(pretrained, tmp_path / 'saved')
     again = library.load(tmp_path / 'saved')
     assert again.model == pretrained.model

@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 
 import vitjax as library
+from vitjax.config import read_config
+from vitjax.errors import Preempted
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.experiment import Experiment
+from vitjax.training.loop import train
 
 # Killed when this much of the run's folder exists: path, and how many lines or entries it has.
 MOMENTS = [
@@ -113,6 +118,20 @@ def test_sigterm_saves_and_exits_143(uninterrupted, recipe, start, vitjax, tmp_p
     ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
     assert ours.read_bytes() == theirs.read_bytes()
     assert same_parameters(tmp_path, uninterrupted)
+
+
+def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
+    config = read_config(f'{recipe}:cnn')
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    metrics = train(config, whole)
+    with pytest.raises(Preempted):
+        train(config, stopped, lambda step: step == 9)
+    train(config, stopped)
+    assert (stopped / 'metrics.jsonl').read_bytes() == (whole / 'metrics.jsonl').read_bytes()
+    assert same_parameters(stopped, whole)
+    loaded = library.load(whole).variables
+    assert set(loaded) == {'params', 'batch_stats'}
+    assert Evaluator(Experiment(config))(loaded) == metrics
 
 
 @pytest.mark.parametrize('item', ['model', 'training'])

@@ -10,34 +10,41 @@ from jax.sharding import PartitionSpec as P
 
 from vitjax.training import sharding
 
-LOSSES = """
+LEARN = """
 import json, sys
 import jax
 from vitjax.config import read_config
 from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
-recipe, *meshes = sys.argv[1:]
-losses = {}
-for mesh in meshes:
+recipe, *cases = sys.argv[1:]
+learnt = {}
+for case in cases:
+    model, mesh = case.split()
     sizes = dict(zip(('data', 'fsdp', 'tensor'), mesh.split('x')))
-    overrides = {f'mesh.{axis}': size for axis, size in sizes.items()}
-    experiment = Experiment(read_config(recipe, overrides | {'model.width': '64', 'log.every': '1'}))
+    overrides = {f'mesh.{axis}': size for axis, size in sizes.items()} | {'log.every': '1'}
+    if model == 'vit':
+        overrides['model.width'] = '64'
+    experiment = Experiment(read_config(f'{recipe}:{model}', overrides))
     state, step = experiment.init_state(), experiment.train_step()
     batches = iter(experiment.data.train_batches(16, (0, 1)))
+    losses = []
     with experiment.context():
-        losses[mesh] = []
         for _ in range(20):
             state, values = step(state, to_devices(next(batches), experiment.mesh))
-            losses[mesh].append(values['loss'].item())
-    kernel = state.params['encoder']['blocks']['mlp']['hidden']['kernel']
-    losses[mesh].append(kernel.addressable_shards[0].data.size / kernel.size)
-print(json.dumps(losses))
+            losses.append(values['loss'].item())
+    largest = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
+    learnt[case] = {
+        'losses': losses,
+        'statistics': [leaf.tolist() for leaf in jax.tree.leaves(state.model_state)],
+        'share': largest.addressable_shards[0].data.size / largest.size,
+    }
+print(json.dumps(learnt))
 """
 
 
-def losses(recipe, environment, devices, *meshes):
-    command = [sys.executable, '-c', LOSSES, recipe, *meshes]
+def learn(recipe, environment, devices, *cases):
+    command = [sys.executable, '-c', LEARN, recipe, *cases]
     result = subprocess.run(
         command, capture_output=True, text=True, env=environment(devices), check=True
     )
@@ -45,13 +52,17 @@ def losses(recipe, environment, devices, *meshes):
 
 
 def test_eight_devices_learn_what_one_does(recipe, environment):
-    alone = losses(recipe, environment, 1, '1x1x1')['1x1x1'][:20]
-    together = losses(recipe, environment, 8, '8x1x1', '1x8x1', '2x2x2')
-    shares = {mesh: values.pop() for mesh, values in together.items()}
-    for mesh, values in together.items():
-        np.testing.assert_allclose(values, alone, rtol=1e-4, err_msg=mesh)
-    assert shares == {'8x1x1': 1, '1x8x1': 1 / 8, '2x2x2': 1 / 4}
-    assert len(set(alone)) == 20
+    alone = learn(recipe, environment, 1, 'vit 1x1x1', 'cnn 1x1x1')
+    shares = {'vit 8x1x1': 1, 'vit 1x8x1': 1 / 8, 'vit 2x2x2': 1 / 4, 'cnn 4x2x1': 1}
+    together = learn(recipe, environment, 8, *shares)
+    assert {case: learnt['share'] for case, learnt in together.items()} == shares
+    for case, learnt in together.items():
+        expected = alone[f'{case.split()[0]} 1x1x1']
+        assert len(set(expected['losses'])) == 20
+        assert bool(expected['statistics']) == case.startswith('cnn')
+        np.testing.assert_allclose(learnt['losses'], expected['losses'], rtol=1e-4, err_msg=case)
+        for found, value in zip(learnt['statistics'], expected['statistics'], strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5, err_msg=case)
 
 
 @pytest.mark.parametrize(

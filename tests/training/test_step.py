@@ -10,13 +10,14 @@ from vitjax.training.sharding import to_devices
 
 @pytest.fixture
 def experiment(recipe):
-    """Builds an experiment from the tiny recipe and overrides."""
+    """Builds an experiment from the tiny recipe, for a ViT or a CNN, and overrides."""
 
-    def build(**overrides):
-        overrides = {'model.drop_path': '0', 'log.every': '1'} | {
+    def build(model='vit', **overrides):
+        quiet = {'model.drop_path': '0'} if model == 'vit' else {}
+        overrides = {'log.every': '1'} | {
             key.replace('__', '.'): str(value) for key, value in overrides.items()
         }
-        return Experiment(read_config(str(recipe), overrides))
+        return Experiment(read_config(f'{recipe}:{model}', quiet | overrides))
 
     return build
 
@@ -62,6 +63,22 @@ def test_micro_batches_weigh_examples_not_batches(experiment):
     whole, _ = run(experiment(optimizer__name='sgd'), change=half)
     parts, _ = run(experiment(optimizer__name='sgd', optimizer__accumulate=4), change=half)
     assert distance(whole.params, parts.params) < 1e-6
+
+
+def test_each_micro_batch_moves_the_statistics_of_batch_norm(experiment):
+    def alike(step, batch):
+        # Each micro-batch is rows 0 to 3, so that its statistics are those of the whole batch.
+        return {name: np.repeat(value[:4], 4, axis=0) for name, value in batch.items()}
+
+    options = {'model': 'cnn', 'optimizer__name': 'sgd', 'optimizer__ema': None}
+    before = experiment(**options).init_state().model_state
+    whole, _ = run(experiment(**options), steps=1, change=alike)
+    parts, _ = run(experiment(**options, optimizer__accumulate=4), steps=1, change=alike)
+    assert distance(whole.params, parts.params) < 1e-6
+    once, often = (jax.tree.map(jnp.subtract, x.model_state, before) for x in (whole, parts))
+    assert min(float(jnp.abs(leaf).min()) for leaf in jax.tree.leaves(once)) > 1e-5
+    steps = 1 + 0.9 + 0.9**2 + 0.9**3
+    assert distance(jax.tree.map(lambda x: steps * x, once), often) < 1e-5
 
 
 def test_masked_examples_count_for_nothing(experiment):
@@ -118,13 +135,25 @@ def test_the_log_is_the_mean_since_the_last_one(experiment):
         np.testing.assert_allclose([pairs[1][name], pairs[3][name]], means, rtol=1e-6)
 
 
-def test_averaged_parameters_follow(experiment):
-    state, _ = run(experiment(optimizer__ema=0.9), steps=3)
-    assert distance(state.averaged, state.params) > 0
-    assert state.variables['params'] is state.averaged
-    state, _ = run(experiment(optimizer__ema=None), steps=1)
-    assert state.averaged == {}
-    assert state.variables['params'] is state.params
+@pytest.mark.parametrize(('model', 'names'), [('vit', []), ('cnn', ['batch_stats'])])
+def test_averages_follow(experiment, model, names):
+    """The first step's decay is 1 / 10, of parameters and statistics alike."""
+    build = experiment(model, optimizer__ema=0.9, optimizer__learning_rate=0.1)
+    before = build.init_state().variables
+    state, _ = run(build, steps=1)
+    newest = {'params': state.params, **state.model_state}
+    expected = jax.tree.map(lambda old, new: old / 10 + new * 9 / 10, before, newest)
+    assert list(state.variables) == ['params', *names]
+    assert distance(state.variables, expected) < 1e-6
+    assert all(distance(state.variables[part], newest[part]) > 1e-3 for part in newest)
+
+
+@pytest.mark.parametrize('model', ['vit', 'cnn'])
+def test_without_averages_the_newest_is_used(experiment, model):
+    state = experiment(model, optimizer__ema=None).init_state()
+    assert (state.averaged, state.averaged_state) == ({}, {})
+    newest = {'params': state.params, **state.model_state}
+    assert distance(state.variables, newest) == 0
 
 
 def test_bfloat16_computes_close_and_keeps_float32(experiment):

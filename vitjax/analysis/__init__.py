@@ -2,14 +2,19 @@
 
 import importlib
 
-__all__ = ['receptive_field']
+__all__ = ['attention_distance', 'receptive_field']
+
+_HOMES = {
+    'attention_distance': 'vitjax.analysis.distances',
+    'receptive_field': 'vitjax.analysis.receptive_fields',
+}
 
 
 def __getattr__(name):
-    if name in __all__:
-        return getattr(importlib.import_module('vitjax.analysis.receptive_fields'), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_HOMES])

@@ -5,6 +5,7 @@ On several hosts, start the same command on each with --distributed.
 """
 
 import argparse
+import contextlib
 import shlex
 import signal
 from pathlib import Path
@@ -37,24 +38,30 @@ def run(args: argparse.Namespace) -> int:
 
     if args.distributed:
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
-    metrics = train(config, args.workdir, _stop_on_sigterm())
+    with _stop_on_sigterm() as should_stop:
+        metrics = train(config, args.workdir, should_stop)
     if jax.process_index() == 0:
         _conclude(args.workdir, config.data.eval_split, metrics)
     return 0
 
 
+@contextlib.contextmanager
 def _stop_on_sigterm():
-    """A function that says, at each step, whether to save and stop."""
+    """Gives a function that says, at each step, whether to save and stop."""
     import jax
 
     if jax.process_count() > 1:
         # JAX's coordination service has its own handler; all hosts learn the same last step.
         from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-        return reached_preemption_sync_point
+        yield reached_preemption_sync_point
+        return
     received = []
-    signal.signal(signal.SIGTERM, lambda *_: received.append(True))
-    return lambda step: bool(received)
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        yield lambda step: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _conclude(workdir: Path, split: str, metrics: dict[str, float]) -> None:

@@ -26,7 +26,7 @@ class Data:
     std: tuple[float, ...] = (0.5,)
     crop: Annotated[float, Range(0.01, 1)] = 1.0  # share of the side kept in evaluation
     skip_corrupt: bool = False  # True: unreadable examples are left out, counted and reported
-    threads: Count = 16  # that read and decode
+    threads: Count | None = None  # that read and decode; None: one more than there are cores
     workers: Annotated[int, Range(low=0)] = 0  # processes that do so instead, if more than 0
 
 

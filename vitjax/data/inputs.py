@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ class ImageData:
 
     def _reading(self) -> dict[str, Any]:
         data = self.config.data
-        return {'skip_corrupt': data.skip_corrupt, 'threads': data.threads, 'workers': data.workers}
+        # More threads would only get into each other's way, fewer leave a core idle while one reads.
+        threads = data.threads or (os.cpu_count() or 1) + 1
+        return {'skip_corrupt': data.skip_corrupt, 'threads': threads, 'workers': data.workers}
 
 
 def open_images(config: ml_collections.ConfigDict) -> ImageData:

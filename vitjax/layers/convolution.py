@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from vitjax.layers.choices import check_choice
 
 Norm = Literal['group', 'batch', 'none']
 
@@ -59,6 +61,7 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, *spatial, C] -> [B, *spatial, C']."""
+        check_choice('padding', self.padding, ('SAME', 'VALID'))
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
         if self.standardised and math.prod(shape[:-1]) > 1:
@@ -81,8 +84,9 @@ class ConvBlock(nn.Module):
     """Convolution, norm, ReLU, over any number of spatial axes.
 
     Group norm (Wu and He 2018) goes with standardised kernels, as in the hybrids of Dosovitskiy et
-    al. 2021, section 3.1; batch norm (Ioffe and Szegedy 2015) keeps `batch_stats`. Without a norm
-    the convolution has a bias.
+    al. 2021, section 3.1; batch norm (Ioffe and Szegedy 2015) keeps `batch_stats`. In training it
+    counts every row of the batch, those too that a mask leaves out of the loss, such as the corrupt
+    examples of `skip_corrupt`. Without a norm the convolution has a bias.
 
     Attributes:
       features, kernel_size, stride, padding, dtype: see `Convolution`.
@@ -103,6 +107,7 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[B, *spatial, C] -> [B, *spatial, C']; in training, batch norm looks at the batch."""
+        check_choice('norm', self.norm, get_args(Norm))
         x = Convolution(
             self.features,
             self.kernel_size,
@@ -186,6 +191,7 @@ class ResidualBlock(nn.Module):
 
 def residual_layers(kind: str, width: int, stride: int) -> tuple[tuple[int, int, int], ...]:
     """Features, kernel size and stride of each convolution in a `ResidualBlock`."""
+    check_choice('kind', kind, ('basic', 'bottleneck'))
     if kind == 'basic':
         return (width, 3, stride), (width, 3, 1)
     return (width, 1, 1), (width, 3, stride), (4 * width, 1, 1)

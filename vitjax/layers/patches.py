@@ -22,26 +22,40 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
+def nearest_multiples(size: int, step: int) -> str:
+    """The multiples of a step on both sides of a size, in words.
+
+    >>> nearest_multiples(224, 15)
+    '210 or 225'
+    """
+    below = size // step * step
+    return ' or '.join(str(multiple) for multiple in (below, below + step) if multiple)
+
+
 def grid_size(
     image_size: int | tuple[int, int], patch_size: int | tuple[int, int], *, pad: bool = False
 ) -> tuple[int, int]:
     """Rows and columns (Gh, Gw) of patches.
 
-    Patches that do not fill the image are a ValueError that names the nearest sizes that do; with
-    `pad=True` the outer patches reach beyond the image.
+    Patches that do not fill the image are a ValueError that names the nearest patches and images
+    that fit; with `pad=True` the outer patches reach beyond the image.
     """
     grid = []
     for side, length, patch in zip(
         ('height', 'width'), as_pair(image_size), as_pair(patch_size), strict=True
     ):
-        if patch < 1 or length < 1 or (length % patch and not pad):
+        for what, size in (('image', length), ('patch', patch)):
+            if size < 1:
+                raise ValueError(f'{what} {side} must be at least 1, not {size}')
+        if length % patch and not pad:
             near = sorted(
                 (size for size in range(1, length + 1) if length % size == 0),
                 key=lambda size: abs(size - patch),
             )[:3]
             raise ValueError(
                 f'patch {side} {patch} does not divide image {side} {length}; '
-                f'nearest that do: {", ".join(map(str, sorted(near)))} (or pad=True)'
+                f'nearest that do: {", ".join(map(str, sorted(near)))}; '
+                f'or image {side} {nearest_multiples(length, patch)}; or pad=True'
             )
         grid.append(-(-length // patch))
     return tuple(grid)

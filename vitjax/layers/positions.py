@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vitjax.layers.choices import check_choice
+
 
 def sinusoidal(
     positions: int | jax.Array, width: int, *, temperature: float = 10_000.0
@@ -52,6 +54,7 @@ def sincos2d(
     Returns:
       [N, D] float32, row by row.
     """
+    check_choice('variant', variant, ('simple_vit', 'mae'))
     if width % 4:
         raise ValueError(f'sincos2d positions need a width that is a multiple of 4, not {width}')
     exponents = np.linspace(0, 1, width // 4, endpoint=variant == 'simple_vit')  # [D / 4]

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vitjax.layers.choices import check_choice
+
 
 def _linear(distance: np.ndarray) -> np.ndarray:
     return np.maximum(1 - distance, 0)
@@ -55,8 +57,7 @@ def resize_matrix(old: int, new: int, method: str) -> np.ndarray:
     Returns:
       [new, old] float64.
     """
-    if method not in KERNELS:
-        raise ValueError(f"method '{method}' is none of {', '.join(KERNELS)}")
+    check_choice('method', method, KERNELS)
     if old < 1 or new < 1:
         raise ValueError(f'lengths must be at least 1, not {old} and {new}')
     place = np.arange(new)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.choices import check_choice
+
 
 class SpatialAttention(nn.Module):
     """A 1x1 convolution rates every pixel of a feature map, and the map is multiplied by its rates.
@@ -29,8 +31,9 @@ class SpatialAttention(nn.Module):
         """Map [B, H, W, C] -> the map weighed [B, H, W, C], and importance [B, H, W, maps], float32.
 
         Raises:
-          ValueError: the maps do not divide the channels.
+          ValueError: the maps do not divide the channels, or `normalise` is another word.
         """
+        check_choice('normalise', self.normalise, ('sigmoid', 'softmax'))
         _, height, width, channels = x.shape
         if self.maps < 1 or channels % self.maps:
             raise ValueError(f'{self.maps} attention maps do not divide {channels} channels')

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
+from vitjax.layers.choices import check_choice
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'gelu': lambda x: jax.nn.gelu(x, approximate=False),
@@ -37,6 +38,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, T, D] -> [B, T, D]."""
+        check_choice('activation', self.activation, ACTIVATIONS)
         width = x.shape[-1]
 
         def dense(features, name):

@@ -1,5 +1,6 @@
 """Checks that models share, each with its one line of error."""
 
+import dataclasses
 import typing
 
 import jax
@@ -7,6 +8,13 @@ from flax import linen as nn
 
 from vitjax.errors import unknown
 from vitjax.layers.patches import as_pair
+
+
+def lists_to_tuples(model: nn.Module) -> None:
+    """Makes tuples of fields that are lists, for a model is hashed; before Flax's own `__post_init__`."""
+    for field in dataclasses.fields(model):
+        if isinstance(value := getattr(model, field.name), list):
+            setattr(model, field.name, tuple(value))
 
 
 def check_choices(model: nn.Module, *names: str) -> None:

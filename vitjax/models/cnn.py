@@ -16,6 +16,7 @@ from vitjax.models.checks import (
     check_image_size,
     check_images,
     check_rates,
+    lists_to_tuples,
 )
 
 
@@ -109,6 +110,7 @@ class CNN(ConvNet):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
+        lists_to_tuples(self)
         super().__post_init__()
         if not self.widths:
             raise ValueError('widths must name at least one stage')

@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_windows
-from vitjax.models.checks import check_at_least, check_choices, check_image_size, check_rates
+from vitjax.models.checks import (
+    check_at_least,
+    check_choices,
+    check_image_size,
+    check_rates,
+    lists_to_tuples,
+)
 from vitjax.models.cnn import ConvNet
 
 
@@ -36,6 +42,7 @@ class ResNet(ConvNet):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
+        lists_to_tuples(self)
         super().__post_init__()
         if not self.stage_depths:
             raise ValueError('stage_depths must name at least one stage')

@@ -7,19 +7,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_stride, resnet_windows
-from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size
+from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size, nearest_multiples
 from vitjax.layers.pooling import AttentionPooling
 from vitjax.layers.positions import axial_angles, sincos2d, sinusoidal
 from vitjax.layers.transformer import Encoder
-from vitjax.models.checks import check_at_least, check_choices, check_images, check_rates
+from vitjax.models.checks import (
+    check_at_least,
+    check_choices,
+    check_images,
+    check_rates,
+    lists_to_tuples,
+)
 
 
 class ViT(nn.Module):
     """Image -> patches -> tokens -> encoder -> pooled vector -> logits.
 
     Attributes:
-      image_size, patch_size: in pixels, one number or (height, width); the patch divides the image.
-      pad: where the patch does not divide the image, add zeros around it (see `patchify`).
+      image_size, patch_size: in pixels, one number or (height, width); the patch divides the image
+        unless `pad` is set.
+      pad: where the patch does not divide the image, add zeros around it, in a hybrid around the
+        stem's map (see `patchify`).
       in_channels: channels C of the images.
       num_classes: classes K; 0 for a model without head, which returns the pooled vector.
       width: width D of the tokens.
@@ -73,6 +81,7 @@ class ViT(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
+        lists_to_tuples(self)
         super().__post_init__()
         grid_size(self.image_size, self.patch_size, pad=self.pad)
         self._patch_of_map()
@@ -206,7 +215,8 @@ class ViT(nn.Module):
         for side, length in zip(('height', 'width'), patch, strict=True):
             if length % stride:
                 raise ValueError(
-                    f"patch {side} {length} is no multiple of the stem's stride {stride}"
+                    f"patch {side} {length} is no multiple of the stem's stride {stride}; "
+                    f'nearest that are: {nearest_multiples(length, stride)}'
                 )
         return patch[0] // stride, patch[1] // stride
 

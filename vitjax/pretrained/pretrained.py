@@ -68,17 +68,16 @@ def load(source: str | Path, **overrides) -> Pretrained:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), variables
     )
     params = variables.pop('params')
-    parts, step = restore_model(
-        folder / 'checkpoints',
-        {
-            'params': params,
-            'averaged': params if config['optimizer']['ema'] is not None else {},
-            'model_state': variables,
-        },
-    )
+    parts = {'params': params, 'averaged': {}, 'model_state': variables}
+    if config['optimizer']['ema'] is not None:
+        parts['averaged'] = params
+        if variables:
+            parts['averaged_state'] = variables
+    parts, step = restore_model(folder / 'checkpoints', parts)
+    model_state = parts.get('averaged_state', parts['model_state'])
     return Pretrained(
         model=model,
-        variables={'params': parts['averaged'] or parts['params'], **parts['model_state']},
+        variables={'params': parts['averaged'] or parts['params'], **model_state},
         preprocess=preprocess,
         labels=tuple(labels) if labels else None,
         info={'config': config, 'step': step, 'source': str(source)},

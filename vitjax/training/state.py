@@ -17,6 +17,7 @@ class TrainState:
       params: the model's parameters, float32.
       averaged: their exponential moving average; an empty dict without one.
       model_state: other collections of the model, such as batch statistics.
+      averaged_state: their average; an empty dict without one, or without such collections.
       opt_state: of the optimizer.
       metrics: name -> float32 [2], sum and count since the last log.
       skipped_examples: corrupt examples left out so far, int32.
@@ -28,6 +29,7 @@ class TrainState:
     params: Any
     averaged: Any
     model_state: Any
+    averaged_state: Any
     opt_state: Any
     metrics: dict[str, jax.Array]
     skipped_examples: jax.Array
@@ -44,12 +46,17 @@ class TrainState:
     ) -> 'TrainState':
         """The state before the first step; `variables` come from the model's `init`."""
         model_state, params = flax.core.pop(variables, 'params')
+
+        def average_of(tree):
+            # A copy: the step donates its state, and no buffer can be given away twice.
+            return jax.tree.map(jnp.copy, tree) if average else {}
+
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            # A copy: the step donates its state, and no buffer can be given away twice.
-            averaged=jax.tree.map(jnp.copy, params) if average else {},
+            averaged=average_of(params),
             model_state=model_state,
+            averaged_state=average_of(model_state),
             opt_state=optimizer.init(params),
             metrics={name: jnp.zeros(2) for name in metric_names},
             skipped_examples=jnp.zeros((), jnp.int32),
@@ -59,16 +66,23 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated and used later: averaged parameters if there are any."""
-        return {'params': self.averaged or self.params, **self.model_state}
+        """What is evaluated and used later: the averages if there are any."""
+        params, model_state = self.params, self.model_state
+        if self.averaged:
+            params, model_state = self.averaged, self.averaged_state
+        return {'params': params, **model_state}
 
 
 def split_state(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     """A state as a checkpoint holds it: what later use needs, and what only a resumed run needs."""
     parts = flax.serialization.to_state_dict(state)
-    return {name: parts.pop(name) for name in ('params', 'averaged', 'model_state')}, parts
+    model = {name: parts.pop(name) for name in ('params', 'averaged', 'model_state')}
+    # Checkpoints of models without such collections do not know the name.
+    if averaged_state := parts.pop('averaged_state'):
+        model['averaged_state'] = averaged_state
+    return model, parts
 
 
 def join_state(like: TrainState, model: dict[str, Any], training: dict[str, Any]) -> TrainState:
     """The inverse of `split_state`; `like` gives the structure."""
-    return flax.serialization.from_state_dict(like, model | training)
+    return flax.serialization.from_state_dict(like, {'averaged_state': {}} | model | training)

@@ -86,11 +86,11 @@ def make_train_step(
             (params, opt_state, model_state),
             (state.params, state.opt_state, state.model_state),
         )
-        averaged = state.averaged
-        if averaged:
+        averages = state.averaged, state.averaged_state
+        if state.averaged:
             # Early on the average follows closely, else it would hold the initial values for long.
             decay = jnp.minimum(options.ema, (1 + state.step) / (10 + state.step))
-            averaged = optax.incremental_update(params, averaged, 1 - decay)
+            averages = optax.incremental_update((params, model_state), averages, 1 - decay)
 
         first_of_log = state.step % log_every == 0
         metrics = jax.tree.map(
@@ -104,8 +104,9 @@ def make_train_step(
         state = state.replace(
             step=state.step + 1,
             params=params,
-            averaged=averaged,
+            averaged=averages[0],
             model_state=model_state,
+            averaged_state=averages[1],
             opt_state=opt_state,
             metrics=metrics,
             skipped_examples=state.skipped_examples + jnp.sum(~batch['mask'], dtype=jnp.int32),

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vitjax.analysis.attention_distance import attention_distance
+from vitjax.analysis import attention_distance
 
 LAYERS, BATCH, HEADS = 2, 3, 4
 
@@ -84,6 +84,13 @@ def test_weights_of_the_prefix_do_not_matter():
 def test_queries_that_see_the_prefix_alone_are_left_out():
     attention = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]])  # a class token and two patches
     np.testing.assert_allclose(attention_distance(of_all(attention), (1, 2), 7, prefix=1), 7)
+
+
+def test_a_head_that_sees_the_prefix_alone_has_no_distance():
+    attention = random_attention(5)
+    attention[:, :, 2] = np.eye(1, 5)
+    distance = attention_distance(attention, (2, 2), 4, prefix=1)
+    np.testing.assert_array_equal(np.isnan(distance), [[False, False, True, False]] * LAYERS)
 
 
 def test_heads_layers_and_images_stand_for_themselves():

@@ -18,7 +18,8 @@ def attention_distance(
     Weighted by attention, averaged over queries and images: the counterpart of a receptive field's
     size (Dosovitskiy et al. 2021, figure 7 right, figure 11 and appendix D.7). Prefix tokens lie
     nowhere, so they are left out, and each query's weights over the patches are divided by their
-    sum; a query that looks at prefix tokens alone is left out too.
+    sum; a query that looks at prefix tokens alone is left out too, and a head whose queries all do
+    has no distance, which is NaN.
 
     Args:
       attention: [L, B, h, T, T] float32, queries before keys; rows sum to 1.
