@@ -91,5 +91,5 @@ if __name__ == '__main__':
         rows,
         draw,
         by=['model', 'distance'],
-        values=['accuracy', 'loss', 'sees', 'seconds'],
+        values=['accuracy', 'loss', 'sees'],
     )
