@@ -22,12 +22,24 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
+# Tokens of source and target, each, of which the FLOPs of an encoder-decoder are given.
+SENTENCE = 64
+
+
 def model_cost(model: nn.Module) -> tuple[int, int]:
-    """Parameters of an image model, and FLOPs of its forward pass over one image of its own size."""
-    images = jax.ShapeDtypeStruct((1, *as_pair(model.image_size), model.in_channels), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    """Parameters, and FLOPs of the forward pass over one example.
+
+    An example is an image of the model's own size or, for an encoder-decoder, a pair of sentences of
+    `SENTENCE` tokens each.
+    """
+    if hasattr(model, 'vocab_size'):
+        inputs = [jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32)] * 2
+    else:
+        size = (1, *as_pair(model.image_size), model.in_channels)
+        inputs = [jax.ShapeDtypeStruct(size, jnp.float32)]
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
-    return parameters, count_flops(model.apply, variables, images)
+    return parameters, count_flops(model.apply, variables, *inputs)
 
 
 def _count(jaxpr) -> int:

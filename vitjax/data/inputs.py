@@ -9,6 +9,7 @@ from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from vitjax.data.images import decode, to_picture
@@ -37,6 +38,11 @@ class ImageData:
     preprocess: Preprocess
     labels: tuple[str, ...] | None
     config: ml_collections.ConfigDict
+
+    @property
+    def model_inputs(self) -> tuple[jax.Array, ...]:
+        """Zeros of the shapes with which the model is initialised."""
+        return (jnp.zeros((1, *self.preprocess.image_size, self.preprocess.channels)),)
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` examples each."""

@@ -55,3 +55,15 @@ def check_images(model: nn.Module, images: jax.Array) -> None:
             f'this model takes images [batch, {", ".join(map(str, expected))}], '
             f'not {list(images.shape)}; build it with other image_size or in_channels'
         )
+
+
+def check_heads(model: nn.Module) -> None:
+    """The heads divide the width."""
+    width, heads = model.width, model.num_heads
+    if width % heads:
+        near = [n for n in range(1, width + 1) if width % n == 0]
+        near = sorted(near, key=lambda n: abs(n - heads))[:3]
+        raise ValueError(
+            f'num_heads {heads} does not divide width {width}; '
+            f'nearest that do: {", ".join(map(str, sorted(near)))}'
+        )

@@ -10,6 +10,7 @@ from flax import linen as nn
 from vitjax.errors import UserError, unknown
 from vitjax.models.cnn import CNN
 from vitjax.models.resnet import ResNet
+from vitjax.models.seq2seq import Transformer
 from vitjax.models.vit import ViT
 
 # Width, depth, heads, MLP width: Dosovitskiy et al. 2021 (table 1) for B, L, H; Steiner et al. 2022
@@ -51,6 +52,15 @@ _HYBRIDS = {
 # Sizes of our own.
 _CNN_WIDTHS = {'ti': (16, 32, 64), 's': (32, 64, 128), 'm': (64, 128, 256)}
 
+# 'base' and 'big' are Vaswani et al. 2017 (table 3), with about 37,000 tokens of English and German
+# together; 'tiny' and 'small' are our own.
+_TRANSFORMERS = {
+    'tiny': dict(width=128, encoder_depth=2, decoder_depth=2, num_heads=4),
+    'small': dict(width=256, encoder_depth=4, decoder_depth=4, num_heads=4),
+    'base': dict(width=512, encoder_depth=6, decoder_depth=6, num_heads=8, vocab_size=37_000),
+    'big': dict(width=1024, encoder_depth=6, decoder_depth=6, num_heads=16, vocab_size=37_000),
+}
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'cnn': CNN,
     **{
@@ -75,6 +85,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{
         name: functools.partial(ViT, patch_size=patch, stem_depths=stem, **_VIT_SIZES[size])
         for name, (size, patch, stem) in _HYBRIDS.items()
+    },
+    'transformer': Transformer,
+    **{
+        f'transformer_{size}': functools.partial(Transformer, **sizes)
+        for size, sizes in _TRANSFORMERS.items()
     },
 }
 

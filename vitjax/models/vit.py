@@ -14,6 +14,7 @@ from vitjax.layers.transformer import Encoder
 from vitjax.models.checks import (
     check_at_least,
     check_choices,
+    check_heads,
     check_images,
     check_rates,
     lists_to_tuples,
@@ -92,13 +93,7 @@ class ViT(nn.Module):
         check_rates(self, 'dropout', 'drop_path')
         if self.norm_epsilon <= 0:
             raise ValueError(f'norm_epsilon must be above 0, not {self.norm_epsilon}')
-        if self.width % self.num_heads:
-            near = [n for n in range(1, self.width + 1) if self.width % n == 0]
-            near = sorted(near, key=lambda n: abs(n - self.num_heads))[:3]
-            raise ValueError(
-                f'num_heads {self.num_heads} does not divide width {self.width}; '
-                f'nearest that do: {", ".join(map(str, sorted(near)))}'
-            )
+        check_heads(self)
         what, width = 'a width', self.width
         if self.positions == 'rotary':
             what, width = 'heads of a width', self.width // self.num_heads

@@ -114,8 +114,7 @@ class Experiment:
         return self.config.eval.batch_size or self.config.batch_size
 
     def _init_variables(self) -> Any:
-        size = (1, *self.data.preprocess.image_size, self.data.preprocess.channels)
-        return self.model.init(jax.random.key(self.config.seed), jnp.zeros(size))
+        return self.model.init(jax.random.key(self.config.seed), *self.data.model_inputs)
 
     def _init_state(self) -> TrainState:
         names = (*self.task.metric_names, 'gradient_norm', 'learning_rate')

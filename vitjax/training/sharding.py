@@ -35,7 +35,7 @@ AXIS_RULES = (
 PARAMETER_AXES = (
     (r'(query|key|value)/kernel', ('width', 'heads', None)),
     (r'(query|key|value)/bias', ('heads', None)),
-    (r'attention/out/kernel', ('heads', None, 'width')),
+    (r'(cross_)?attention/out/kernel', ('heads', None, 'width')),
     (r'mlp/(hidden|gate)/kernel', ('width', 'mlp')),
     (r'mlp/(hidden|gate)/bias', ('mlp',)),
     (r'mlp/out/kernel', ('mlp', 'width')),
