@@ -5,7 +5,8 @@ import pytest
 
 from vitjax.generation import beam_search, greedy
 
-PAD, BOS, EOS = 0, 1, 2
+# Taken as 'none', a padding token of 0 would not be transformers' padding.
+PAD, BOS, EOS = 5, 1, 2
 LENGTH = 6
 
 torch = pytest.importorskip('torch', reason='compares with transformers, which needs PyTorch')
@@ -39,63 +40,68 @@ class Recurrent(transformers.PreTrainedModel, transformers.GenerationMixin):
 
 
 def generate(task, **options):
-    """Sequences without the first token and padded to LENGTH, and scores where a beam has them."""
-    encoded = task.model.apply(task.variables, task.source, task.source != PAD, method='encode')
-    encoded = np.where(task.source[..., None] != PAD, encoded, 0).sum(axis=1)
+    """Sequences [B * n, T] without their first token, and scores where beam search gives them."""
+    mask = task.source != 0
+    encoded = task.model.apply(task.variables, task.source, mask, method='encode')
     with torch.no_grad():
         found = Recurrent(task).generate(
             torch.full((len(task.source), 1), BOS),
-            encoded=torch.tensor(encoded),
+            encoded=torch.tensor(np.where(mask[..., None], encoded, 0).sum(axis=1)),
             max_length=LENGTH + 1,
             **dict(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD),
             **dict(do_sample=False, use_cache=False, renormalize_logits=True),
             **dict(return_dict_in_generate=True, output_scores=True),
             **options,
         )
-    sequences = found.sequences[:, 1:].numpy()
-    return np.pad(sequences, [(0, 0), (0, LENGTH - sequences.shape[1])], constant_values=PAD), found
+    sequences = np.full((len(found.sequences), LENGTH), PAD)
+    sequences[:, : found.sequences.shape[1] - 1] = found.sequences[:, 1:]
+    return sequences, found.get('sequences_scores')
 
 
-OURS_AND_THEIRS = [
-    ({}, {}),
-    (
-        dict(suppress=(PAD, 4), forced_eos=True),
-        dict(bad_words_ids=[[PAD], [4]], forced_eos_token_id=EOS),
-    ),
-]
+TOKENS = dict(max_length=LENGTH, bos=BOS, eos=EOS, pad=PAD)
+FREE = ({}, {})
+FORCED = (
+    dict(suppress=(PAD, 4), forced_eos=True),
+    dict(bad_words_ids=[[PAD], [4]], forced_eos_token_id=EOS),
+)
 
 
-@pytest.mark.parametrize(('ours', 'theirs'), OURS_AND_THEIRS)
+@pytest.mark.parametrize(('ours', 'theirs'), [FREE, FORCED])
 def test_greedy(problem, ours, theirs):
-    for seed in range(4):
+    for seed in range(3):
         task = problem(seed)
-        found = greedy(*task, max_length=LENGTH, bos=BOS, eos=EOS, **ours)
+        found = greedy(*task, task.source != 0, **TOKENS, **ours)
         np.testing.assert_array_equal(found.tokens[:, 0], generate(task, **theirs)[0])
 
 
-@pytest.mark.parametrize(('ours', 'theirs'), OURS_AND_THEIRS)
 @pytest.mark.parametrize(
-    ('early_stop', 'early_stopping'), [('exact', 'never'), ('estimate', False), ('full', True)]
+    ('early_stop', 'early_stopping', 'length_penalty', 'options'),
+    [
+        ('exact', 'never', 1.0, FORCED),
+        ('exact', 'never', -1.0, FREE),
+        ('estimate', False, 1.0, FORCED),
+        ('estimate', False, 2.5, FREE),
+        ('full', True, 1.0, FORCED),
+        ('full', True, 2.5, FREE),
+    ],
 )
-@pytest.mark.parametrize('length_penalty', [1.0, 2.5, -1.0])
-def test_beam_search(problem, ours, theirs, early_stop, early_stopping, length_penalty):
-    for seed in range(4):
+def test_beam_search(problem, early_stop, early_stopping, length_penalty, options):
+    ours, theirs = options
+    for seed in range(3):
         task = problem(seed)
         found = beam_search(
             *task,
-            **dict(max_length=LENGTH, bos=BOS, eos=EOS, beam_size=4, n_best=3),
-            length_penalty=length_penalty,
-            length_normalisation='power',
-            early_stop=early_stop,
+            task.source != 0,
+            **dict(beam_size=4, n_best=3, length_penalty=length_penalty),
+            **dict(length_normalisation='power', early_stop=early_stop),
+            **TOKENS,
             **ours,
         )
-        sequences, result = generate(
+        sequences, scores = generate(
             task,
-            num_beams=4,
-            num_return_sequences=3,
-            length_penalty=length_penalty,
+            **dict(num_beams=4, num_return_sequences=3, length_penalty=length_penalty),
             early_stopping=early_stopping,
             **theirs,
         )
         np.testing.assert_array_equal(found.tokens.reshape(-1, LENGTH), sequences)
-        np.testing.assert_allclose(found.scores.ravel(), result.sequences_scores, rtol=1e-4)
+        np.testing.assert_allclose(found.scores.ravel(), scores, rtol=1e-4)
