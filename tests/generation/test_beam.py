@@ -143,10 +143,12 @@ def test_beam_of_one_is_greedy(problem, options):
 
 def test_rows_are_independent(problem):
     task = problem()
-    options = TOKENS | dict(n_best=2, early_stop='full')
-    found = beam_search(*task, **options)
-    for row, source in enumerate(task.source):
-        alone = beam_search(task.model, task.variables, source[source != PAD][None], **options)
+    found = beam_search(*task, **TOKENS)
+    shortest = (task.source != PAD).sum(axis=1).argmin()
+    cases = [(row, source) for row, source in enumerate(task.source)]
+    cases.append((shortest, task.source[shortest][task.source[shortest] != PAD]))
+    for row, source in cases:
+        alone = beam_search(task.model, task.variables, source[None], **TOKENS)
         np.testing.assert_array_equal(alone.tokens[0], found.tokens[row])
         np.testing.assert_allclose(alone.scores[0], found.scores[row], rtol=1e-4)
 

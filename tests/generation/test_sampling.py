@@ -74,7 +74,7 @@ def test_temperature_is_not_compiled_in(problem):
     assert sample._cache_size() == compiled
 
 
-@pytest.mark.parametrize('options', [{}, dict(top_k=3, temperature=1.5), dict(top_p=0.8)])
+@pytest.mark.parametrize('options', [{}, dict(top_k=4, top_p=0.9, temperature=1.5)])
 def test_samples_depend_on_key_row_and_sentence_alone(problem, check_sequences, options):
     task = problem()
     draw = functools.partial(sample, task.model, task.variables, **TOKENS, **options)
@@ -124,9 +124,10 @@ def test_frequencies_are_probabilities(problem):
 def test_rows_are_independent(problem):
     task = problem()
     found = greedy(*task, **TOKENS)
-    for row, source in enumerate(task.source):
-        alone = source[source != PAD][None]
-        same(greedy(task.model, task.variables, alone, **TOKENS), rows(found, slice(row, row + 1)))
+    row = (task.source != PAD).sum(axis=1).argmin()
+    for source in (task.source[row], task.source[row][task.source[row] != PAD]):
+        alone = greedy(task.model, task.variables, source[None], **TOKENS)
+        same(alone, rows(found, slice(row, row + 1)))
 
 
 def test_the_mask_says_what_is_padding(problem):

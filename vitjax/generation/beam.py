@@ -108,35 +108,35 @@ def beam_search(
         following = log_softmax(
             logits[:, 0], last, eos=eos, suppress=suppress, forced_eos=forced_eos
         )  # [B * K, V]
-        vocabulary = following.shape[-1]
         total = state.log_probabilities[..., None] + following.reshape(batch, beams, -1)
         total, best = jax.lax.top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
-        parents, current = jnp.divmod(best, vocabulary)
+        parents, current = jnp.divmod(best, following.shape[-1])
         tokens = _pick(state.tokens, parents).at[:, :, state.length].set(current)  # [B, 2K, T]
         ends = (current == eos) | last
 
-        ended = ends[:, :beams] & state.open[:, None]
+        first = total[:, :beams]  # [B, K]
+        accepted = ends[:, :beams] & state.open[:, None]
         ended = Hypotheses(
             tokens=tokens[:, :beams],
-            lengths=jnp.broadcast_to(length, ended.shape),
-            log_probabilities=total[:, :beams],
-            scores=jnp.where(ended, total[:, :beams] / penalties[length], -jnp.inf),
+            lengths=jnp.broadcast_to(length, first.shape),
+            log_probabilities=first,
+            scores=jnp.where(accepted, first / penalties[length], -jnp.inf),
         )
+        # Of equal scores top_k takes the first, so an empty place is never filled with -inf.
         both = jax.tree.map(lambda *two: jnp.concatenate(two, axis=1), state.finished, ended)
-        scores, best = jax.lax.top_k(both.scores, kept)
-        finished = _pick(both, best)
+        finished = _pick(both, jax.lax.top_k(both.scores, kept)[1])
 
         alive, best = jax.lax.top_k(jnp.where(ends, -jnp.inf, total), beams)  # [B, K]
         parents, current, tokens = _pick((parents, current, tokens), best)
         rows = parents + beams * jnp.arange(batch)[:, None]
 
-        worst = scores[:, -1]
+        worst = finished.scores[:, -1]
         if early_stop == 'full':
             possible = worst == -jnp.inf
         else:
-            # Log-probabilities only fall, so the largest divisor is the best that can come.
             divisor = penalties[length]
             if early_stop == 'exact':
+                # Log-probabilities are negative and only fall: the largest divisor is the best case.
                 divisor = jnp.maximum(divisor, penalties[max_length])
             possible = alive[:, 0] / divisor > worst
         return _State(
