@@ -30,6 +30,7 @@ setup(
         'orbax-checkpoint>=0.12.8',
         'pillow>=11',
         'scikit-learn>=1.5',
+        'sentencepiece>=0.2',
         'tensorboardX>=2.6',
         'tensorflow-datasets>=4.9.10',
         'tqdm',

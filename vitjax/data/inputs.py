@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from vitjax.data.images import decode, to_picture
-from vitjax.data.pipeline import eval_batches, train_batches
+from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
@@ -53,7 +51,7 @@ class ImageData:
             batch_size=batch_size,
             seed=self.config.seed,
             shard=shard,
-            **self._reading(),
+            **reading(self.config.data),
         )
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
@@ -64,7 +62,7 @@ class ImageData:
             EvalImages(size, channels, self.preprocess.crop),
             batch_size=batch_size,
             shard=shard,
-            **self._reading(),
+            **reading(self.config.data),
         )
 
     def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -86,12 +84,6 @@ class ImageData:
             (folder / 'examples').mkdir(exist_ok=True)
             to_picture(pixels).save(folder / 'examples' / f'{name}.png')
             return
-
-    def _reading(self) -> dict[str, Any]:
-        data = self.config.data
-        # More threads would only get into each other's way, fewer leave a core idle while one reads.
-        threads = data.threads or (os.cpu_count() or 1) + 1
-        return {'skip_corrupt': data.skip_corrupt, 'threads': threads, 'workers': data.workers}
 
 
 def open_images(config: ml_collections.ConfigDict) -> ImageData:

@@ -17,11 +17,13 @@ Held out are combinations of words, not sentences at random: 'valid' and 'test' 
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from vitjax.data.pairs import Pairs
 from vitjax.data.phrasebook import actions, descriptions
 from vitjax.data.phrasebook.parts import Draw, Sentence
+from vitjax.errors import UserError
 
 SPLITS = ('train', 'valid', 'test')
 _LONGEST = 12  # words of either language
@@ -84,8 +86,24 @@ def pairs() -> tuple[Pair, ...]:
     return tuple(sorted(book.values(), key=lambda pair: _hash(pair.korean)))
 
 
+def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callable[[], Pairs]]:
+    """'train', 'valid' and 'test' as sources; UserError for a path or other languages."""
+    if path is not None:
+        raise UserError(f"data set 'phrasebook' is generated and has no path, got {path!r}")
+    if sorted(languages) != ['en', 'ko']:
+        raise UserError(f"data set 'phrasebook' is in 'ko' and 'en', not in {languages}")
+    return {split: functools.partial(_open, split, languages[0]) for split in SPLITS}
+
+
+def _open(split: str, source: str) -> Pairs:
+    pairs = pairs_by_split()[split]
+    korean, english = [pair.korean for pair in pairs], [pair.english for pair in pairs]
+    sides = (korean, english) if source == 'ko' else (english, korean)
+    return Pairs(f'phrasebook {split}', *sides)
+
+
 @functools.cache
-def splits() -> dict[str, tuple[Pair, ...]]:
+def pairs_by_split() -> dict[str, tuple[Pair, ...]]:
     """'train', 'valid' and 'test' by held-out combinations, in the order of `pairs`."""
     parts = {split: [] for split in SPLITS}
     for pair in pairs():
