@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitjax.errors import UserError
-from vitjax.generation.translation import split, translate
+from vitjax.generation.translation import search, split
 from vitjax.pretrained import Pretrained
 
 
@@ -18,16 +18,15 @@ def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], 
       that is too long for the model is cut to its first part.
     """
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
-    text = split(preprocess, text)[0]
-    [[best]] = translate(model, variables, preprocess, [text])
-    source, mask = preprocess([text])  # [1, S]
-    written = [*preprocess.target_tokens(best.text), preprocess.eos]
-    target = np.array([[preprocess.bos, *written[:-1]]])  # [1, T]
+    source, mask = preprocess(split(preprocess, text)[:1])  # [1, S]
+    written = search(model, variables, preprocess, source, mask).tokens[0, 0]  # [T]
+    written = [int(token) for token in written if token != preprocess.pad]
+    target = np.array([[preprocess.bos, *written[:-1]]])
     encoded = model.apply(variables, source, mask, method='encode')
     weights = model.apply(variables, target, encoded, mask, method='cross_attention')
-    weights = np.asarray(weights.mean(axis=(0, 2))[0])  # [L, B, h, T, S] -> [T, S]
+    weights = np.asarray(weights[:, 0].mean(axis=(0, 1)))  # [L, h, T, S] -> [T, S]
     length = int(mask.sum())
-    pieces = preprocess.source_pieces(source[0, :length]), preprocess.target_pieces(written)
+    pieces = preprocess.pieces(source[0, :length]), preprocess.pieces(written)
     return *pieces, weights[:, :length]
 
 
@@ -37,9 +36,7 @@ def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
 
     font = hangul_font()
     source, target, weights = alignment(pretrained, text)
-    figure = Figure(
-        figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained'
-    )
+    figure = Figure(figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained')
     axis = figure.subplots()
     image = axis.imshow(weights, cmap='viridis', vmin=0, aspect='auto')
     axis.set_xticks(range(len(source)), source, rotation=60, ha='right', fontproperties=font)
@@ -62,9 +59,7 @@ def hangul_font():
         from matplotlib import font_manager
         from matplotlib.ft2font import FT2Font
     except ImportError:
-        raise UserError(
-            "drawing needs matplotlib: pip install 'vitjax[figures]'"
-        ) from None
+        raise UserError("drawing needs matplotlib: pip install 'vitjax[figures]'") from None
     fonts = sorted(font_manager.findSystemFonts(), key=lambda path: 'Bold' in path)
     for path in sorted(fonts, key=lambda path: 'Gothic' not in path):
         try:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
 
-from vitjax.layers.patches import as_pair
+from vitjax.models.registry import example_inputs
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
@@ -22,21 +21,12 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-# Tokens of source and target, each, of which the FLOPs of an encoder-decoder are given.
-SENTENCE = 64
-
-
 def model_cost(model: nn.Module) -> tuple[int, int]:
     """Parameters, and FLOPs of the forward pass over one example.
 
-    An example is an image of the model's own size or, for an encoder-decoder, a pair of sentences of
-    `SENTENCE` tokens each.
+    What an example is, `example_inputs` says.
     """
-    if hasattr(model, 'vocab_size'):
-        inputs = [jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32)] * 2
-    else:
-        size = (1, *as_pair(model.image_size), model.in_channels)
-        inputs = [jax.ShapeDtypeStruct(size, jnp.float32)]
+    inputs = example_inputs(model)
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
     return parameters, count_flops(model.apply, variables, *inputs)

@@ -10,12 +10,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--step', type=int, help='of the checkpoint; the newest if not given')
     parser.add_argument('--split', help="such as test or train[:10%%]; the config's if not given")
     parser.add_argument('--batch_size', type=int)
+    parser.add_argument(
+        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
     from vitjax.errors import UserError
 
+    if args.average < 1:
+        raise UserError('--average must be at least 1')
     stored = args.workdir / 'config.json'
     if not stored.is_file():
         raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
@@ -33,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = Experiment(config)
     model, training = split_state(experiment.abstract_state)
-    model, step = restore_model(args.workdir / 'checkpoints', model, args.step)
+    model, step = restore_model(args.workdir / 'checkpoints', model, args.step, args.average)
     state = join_state(experiment.abstract_state, model, training)
     metrics = Evaluator(experiment)(state.variables)
     print(json.dumps({'step': step, 'split': config.data.eval_split, **metrics}))

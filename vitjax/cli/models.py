@@ -15,8 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import vitjax
-    from vitjax.analysis.flops import SENTENCE, model_cost
+    from vitjax.analysis.flops import model_cost
     from vitjax.errors import unknown
+    from vitjax.models.registry import SENTENCE
 
     names = vitjax.list_models(args.pattern)
     if not names:

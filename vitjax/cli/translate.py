@@ -15,17 +15,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--beam_size', type=int, default=4, help='default 4; 1 is greedy search')
     parser.add_argument('--n_best', type=int, default=1, help='translations a text (default 1)')
     parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument(
+        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+    )
     parser.add_argument('--json', action='store_true', help='one JSON object a text, with scores')
     parser.add_argument(
-        '--attention', type=Path, metavar='PNG', help='draws where each word of the first text looks'
+        '--attention',
+        type=Path,
+        metavar='PNG',
+        help='draws where each word of the first text looks',
     )
 
 
 def run(args: argparse.Namespace) -> int:
     from vitjax.errors import UserError
 
-    if args.beam_size < 1 or args.batch_size < 1:
-        raise UserError('--beam_size and --batch_size must be at least 1')
+    if min(args.beam_size, args.batch_size, args.average) < 1:
+        raise UserError('--beam_size, --batch_size and --average must be at least 1')
     if not 1 <= args.n_best <= args.beam_size:
         raise UserError(f'--n_best must be from 1 to --beam_size, which is {args.beam_size}')
 
@@ -38,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         from vitjax.analysis.alignment import draw_alignment, hangul_font
 
         hangul_font()
-    pretrained = vitjax.load(args.checkpoint)
+    pretrained = vitjax.load(args.checkpoint, average=args.average)
     if not hasattr(pretrained.model, 'decode_step'):
         raise UserError(f'{args.checkpoint} holds no model that translates')
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
@@ -99,4 +105,6 @@ def _lines():
         try:
             yield line.decode().rstrip('\r\n')
         except UnicodeDecodeError as error:
-            raise UserError(f'stdin: line {number} is not UTF-8 at byte {error.start + 1}') from None
+            raise UserError(
+                f'stdin: line {number} is not UTF-8 at byte {error.start + 1}'
+            ) from None

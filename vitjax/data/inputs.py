@@ -71,7 +71,7 @@ class ImageData:
 
     def save(self, folder: Path) -> None:
         """Writes what later use needs: preprocessing, labels, and a test image to try."""
-        self.preprocess.save(folder / 'preprocess.json')
+        self.preprocess.save(folder)
         write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
         for index in range(len(self.evaluation)):
             example = self.evaluation[index]

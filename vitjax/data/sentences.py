@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grain
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -53,6 +54,11 @@ class TextData:
     @property
     def tokenizer(self) -> Tokenizer:
         return self.preprocess.tokenizer
+
+    @property
+    def model_inputs(self) -> tuple[jax.Array, jax.Array]:
+        """Zeros of the shapes with which the model is initialised: source and target."""
+        return jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2), jnp.int32)
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` rows each."""
@@ -133,6 +139,11 @@ def open_sentences(config: ml_collections.ConfigDict) -> TextData:
         ', '.join(f'{name} {count}' for name, count in counts.items()),
         *(tokenizer.size, len(rows), 100 * rows.padding),
     )
+    if tokenizer.size > config.model.vocab_size:
+        raise UserError(
+            f'config.model.vocab_size is {config.model.vocab_size}, but the tokenizer has '
+            f'{tokenizer.size} tokens; set it to config.text.vocab_size'
+        )
     preprocess = TextPreprocess(tokenizer, languages, text.max_length)
     return TextData(rows, evaluation, references, preprocess, counts, config)
 

@@ -55,6 +55,14 @@ class TextPreprocess:
             row[: len(tokens)] = tokens
         return source, source != self.pad
 
+    def length(self, text: str) -> int:
+        """Tokens of a text and its end."""
+        return len(self.tokenizer.encode(text)) + 1
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """How each token is written; '▁' marks the beginning of a word."""
+        return [self.tokenizer.piece(int(token)) for token in tokens]
+
     def decode(self, tokens: Iterable[Sequence[int]]) -> list[str]:
         """Texts of rows of tokens [B, T], each up to its end token."""
         return [self.tokenizer.decode(self._until_end(list(row))) for row in tokens]

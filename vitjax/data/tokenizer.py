@@ -113,6 +113,10 @@ class Tokenizer:
         """Tokens of each text; faster than one after another."""
         return self._processor.encode(list(map(normalise, texts)), num_threads=1)
 
+    def piece(self, token: int) -> str:
+        """How a token is written; '▁' marks the beginning of a word."""
+        return self._processor.id_to_piece(token)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special ones stand for nothing, unknown numbers for ' ⁇ '."""
         known = [int(token) if token < self.size else self.unk for token in tokens]

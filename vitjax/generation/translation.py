@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from vitjax.data.sentences import TextPreprocess
+from vitjax.data.text import TextPreprocess
 from vitjax.generation.beam import beam_search
+from vitjax.generation.hypotheses import Hypotheses
 from vitjax.generation.sampling import greedy
 
 
@@ -86,18 +87,7 @@ def _in_batches(
         source, mask = preprocess([texts[index] for index in chosen])  # [B, S]
         blank = [(0, batch_size - len(chosen)), (0, 0)]
         source, mask = np.pad(source, blank, mode='edge'), np.pad(mask, blank, mode='edge')
-        options = dict(
-            max_length=_longest(model, source.shape[1]),
-            bos=preprocess.bos,
-            eos=preprocess.eos,
-            pad=preprocess.pad,
-            suppress=tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos})),
-        )
-        if beam_size == 1:
-            written = greedy(model, variables, source, mask, **options)
-        else:
-            options |= dict(beam_size=beam_size, n_best=n_best)
-            written = beam_search(model, variables, source, mask, **options)
+        written = search(model, variables, preprocess, source, mask, beam_size, n_best)
         written = jax.device_get(written)
         for row, index in enumerate(chosen):
             decoded = preprocess.decode(written.tokens[row])
@@ -105,7 +95,26 @@ def _in_batches(
     return found
 
 
-def _longest(model: nn.Module, length: int) -> int:
-    """Most target tokens for a source of so many: twice as many, or what learned positions allow."""
-    longest = 2 * length
-    return min(longest, model.max_positions) if model.positions == 'learned' else longest
+def search(
+    model: nn.Module,
+    variables: Any,
+    preprocess: TextPreprocess,
+    source: jax.Array,
+    mask: jax.Array,
+    beam_size: int = 1,
+    n_best: int = 1,
+) -> Hypotheses:
+    """Greedy or beam search for source tokens [B, S], up to twice as many target tokens."""
+    longest = 2 * source.shape[1]
+    options = dict(
+        max_length=min(longest, model.max_positions) if model.positions == 'learned' else longest,
+        bos=preprocess.bos,
+        eos=preprocess.eos,
+        pad=preprocess.pad,
+        suppress=tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos})),
+    )
+    if beam_size == 1:
+        return greedy(model, variables, source, mask, **options)
+    return beam_search(
+        model, variables, source, mask, **options, beam_size=beam_size, n_best=n_best
+    )

@@ -41,6 +41,32 @@ def check_rates(model: nn.Module, *names: str) -> None:
             raise ValueError(f'{name} must be in [0, 1), not {getattr(model, name)}')
 
 
+def check_heads(model: nn.Module) -> None:
+    """The heads divide the width."""
+    width, heads = model.width, model.num_heads
+    if width % heads:
+        near = [n for n in range(1, width + 1) if width % n == 0]
+        near = sorted(near, key=lambda n: abs(n - heads))[:3]
+        raise ValueError(
+            f'num_heads {heads} does not divide width {width}; '
+            f'nearest that do: {", ".join(map(str, sorted(near)))}'
+        )
+
+
+def check_width(model: nn.Module) -> None:
+    """The heads divide the width, and fixed positions find as many features as they need."""
+    check_heads(model)
+    what, width = 'a width', model.width
+    if model.positions == 'rotary':
+        what, width = 'heads of a width', model.width // model.num_heads
+    divisor = {'sinusoidal': 2, 'sincos2d': 4, 'sincos2d_mae': 4, 'rotary': 4}
+    if width % divisor.get(model.positions, 1):
+        raise ValueError(
+            f"positions '{model.positions}' need {what} that {divisor[model.positions]} divides, "
+            f'not {width}'
+        )
+
+
 def check_image_size(model: nn.Module) -> None:
     """The image has at least one pixel."""
     if min(as_pair(model.image_size)) < 1:
@@ -54,16 +80,4 @@ def check_images(model: nn.Module, images: jax.Array) -> None:
         raise ValueError(
             f'this model takes images [batch, {", ".join(map(str, expected))}], '
             f'not {list(images.shape)}; build it with other image_size or in_channels'
-        )
-
-
-def check_heads(model: nn.Module) -> None:
-    """The heads divide the width."""
-    width, heads = model.width, model.num_heads
-    if width % heads:
-        near = [n for n in range(1, width + 1) if width % n == 0]
-        near = sorted(near, key=lambda n: abs(n - heads))[:3]
-        raise ValueError(
-            f'num_heads {heads} does not divide width {width}; '
-            f'nearest that do: {", ".join(map(str, sorted(near)))}'
         )

@@ -5,9 +5,12 @@ import functools
 import inspect
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.errors import UserError, unknown
+from vitjax.layers.patches import as_pair
 from vitjax.models.cnn import CNN
 from vitjax.models.resnet import ResNet
 from vitjax.models.seq2seq import Transformer
@@ -52,6 +55,40 @@ _HYBRIDS = {
 # Sizes of our own.
 _CNN_WIDTHS = {'ti': (16, 32, 64), 's': (32, 64, 128), 'm': (64, 128, 256)}
 
+# The same sizes as their authors set them: Touvron et al. 2021 and 2022 (DeiT, DeiT III), Oquab et al.
+# 2024 and Darcet et al. 2024 (DINOv2, with registers).
+_DEIT = {
+    f'deit_{size}16{suffix}': dict(
+        _VIT_SIZES[size], patch_size=16, activation='gelu', distillation=distillation
+    )
+    for suffix, distillation in [('', 'none'), ('_distilled', 'head')]
+    for size in ('ti', 's', 'b')
+}
+_DEIT3 = {
+    f'deit3_{size}{patch}': dict(
+        _VIT_SIZES[size],
+        patch_size=patch,
+        activation='gelu',
+        prefix_positions='none',
+        layer_scale=1e-6,
+    )
+    for size, patch in [('s', 16), ('m', 16), ('b', 16), ('l', 16), ('h', 14)]
+}
+_DINOV2_G = dict(
+    width=1536, depth=40, num_heads=24, mlp_dim=4096, activation='silu', gated_mlp=True
+)
+_DINOV2 = {
+    f'dinov2_{size}14{suffix}': dict(
+        dict(activation='gelu', **_VIT_SIZES[size]) if size != 'g' else _DINOV2_G,
+        image_size=518,
+        patch_size=14,
+        num_classes=0,
+        num_registers=num_registers,
+        layer_scale=1e-5,
+    )
+    for suffix, num_registers in [('', 0), ('_reg4', 4)]
+    for size in ('s', 'b', 'l', 'g')
+}
 # 'base' and 'big' are Vaswani et al. 2017 (table 3), with about 37,000 tokens of English and German
 # together; 'tiny' and 'small' are our own.
 _TRANSFORMERS = {
@@ -86,12 +123,20 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         name: functools.partial(ViT, patch_size=patch, stem_depths=stem, **_VIT_SIZES[size])
         for name, (size, patch, stem) in _HYBRIDS.items()
     },
+    **{
+        name: functools.partial(ViT, **settings)
+        for name, settings in (_DEIT | _DEIT3 | _DINOV2).items()
+    },
     'transformer': Transformer,
     **{
         f'transformer_{size}': functools.partial(Transformer, **sizes)
         for size, sizes in _TRANSFORMERS.items()
     },
 }
+
+
+# Tokens of source and of target in an example for an encoder-decoder.
+SENTENCE = 64
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -118,3 +163,11 @@ def create_model(name: str, **overrides) -> nn.Module:
         return MODELS[name](**overrides)
     except (TypeError, ValueError) as error:
         raise UserError(f'{name}: {error}') from error
+
+
+def example_inputs(model: nn.Module) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Shapes of one example: an image of the model's own size, or a pair of sentences of 64 tokens each."""
+    if isinstance(model, Transformer):
+        return (jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32),) * 2
+    size = (1, *as_pair(model.image_size), model.in_channels)
+    return (jax.ShapeDtypeStruct(size, jnp.float32),)

@@ -23,6 +23,7 @@ class Classification:
     label_smoothing: float = 0.0
 
     metric_names = ('loss', 'accuracy')
+    quality_names = ()
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
@@ -63,3 +64,7 @@ class Classification:
 
         metrics = {'loss': total(loss), 'accuracy': total(correct)}
         return metrics, model_state
+
+    def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
+        """Nothing: accuracy is measured batch by batch."""
+        return {}

@@ -30,6 +30,7 @@ class Translation:
     beam_size: Count = 1
 
     metric_names = ('loss', 'accuracy')
+    quality_names = ('bleu', 'chrf', 'exact_match')
 
     def open_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says."""
@@ -76,7 +77,7 @@ class Translation:
 
         return {'loss': total(loss), 'accuracy': total(correct)}, {}
 
-    def use_metrics(
+    def quality(
         self, model: nn.Module, variables: dict[str, Any], data: TextData
     ) -> dict[str, float]:
         """BLEU, chrF++ and the share of exact matches of a sample that the model translates itself."""
@@ -86,7 +87,7 @@ class Translation:
 
         count = len(data.evaluation)
         indices = range(0, count, -(-count // min(self.sample, count)))
-        pairs = [data.evaluation.pair(index) for index in indices]
+        pairs = [data.references[index] for index in indices]
         found = translate(
             model,
             variables,

@@ -47,8 +47,9 @@ class Experiment:
         self.model: nn.Module = create_model(**config.model, dtype=dtype)
         self.task = self._make_task()
         best = (config.checkpoint.best or 'loss').removeprefix('-')
-        if best not in self.task.metric_names:
-            raise unknown('metric', best, self.task.metric_names)
+        measured = (*self.task.metric_names, *self.task.quality_names)
+        if best not in measured:
+            raise unknown('metric', best, measured)
         self.data = self.task.open_data(config)
         self.lengths = self._measure()
         self.abstract_variables = jax.eval_shape(self._init_variables)
