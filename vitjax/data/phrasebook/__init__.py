@@ -1,13 +1,14 @@
 """A Korean-English phrasebook, generated: a toy language with real grammar.
 
 A few hundred words (`words`, `verbs`), their inflection (`korean`, `english`) and the sentences made of
-them (`actions`, `descriptions`). Every Korean sentence has one English sentence, so that an exact match
-is a fair measure; `parts` and the rules below decide what Korean leaves open:
+them (`actions`, `descriptions`, `places`). Every Korean sentence has one English sentence, so that an
+exact match is a fair measure; `parts` and the rules below decide what Korean leaves open:
 
 - a question without a subject asks 'you'; kin and friends as subjects are 'my', in a question 'your';
 - a noun is 'the' as a subject and 'a' as an object or predicate, but a plural after 'like', 'dislike'
   and 'love'; what the word list calls fixed ('the piano', 'breakfast') never changes;
 - a predicate noun agrees with its subject: 우리는 학생입니다, 'we are students';
+- two objects joined by 와 or 과 are joined by 'and', in a negative sentence by 'or';
 - the plain present is the simple present, -고 있다 the progressive; -(으)ㄹ 것이다 and -겠다 are 'will';
 - levels of speech, honorifics and the choice of 은/는 or 이/가 make no difference in English.
 
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from vitjax.data.pairs import Pairs
-from vitjax.data.phrasebook import actions, descriptions
+from vitjax.data.phrasebook import actions, descriptions, places
 from vitjax.data.phrasebook.parts import Draw, Sentence
 from vitjax.errors import UserError
 
@@ -44,10 +45,10 @@ _DRAWS: dict[Callable[[Draw], Sentence | None], int] = {
     descriptions.contrast: 1200,
     descriptions.state: 2500,
     descriptions.weather: 1200,
-    descriptions.existence: 2500,
-    descriptions.location: 2500,
-    descriptions.whereabouts: 2500,
-    descriptions.possession: 2500,
+    places.existence: 2500,
+    places.location: 2500,
+    places.whereabouts: 2500,
+    places.possession: 2500,
     descriptions.price: 400,
 }
 
