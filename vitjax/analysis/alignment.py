@@ -39,6 +39,7 @@ def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
     figure = Figure(figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained')
     axis = figure.subplots()
     image = axis.imshow(weights, cmap='viridis', vmin=0, aspect='auto')
+    source, target = ([piece.replace('▁', '_') for piece in pieces] for pieces in (source, target))
     axis.set_xticks(range(len(source)), source, rotation=60, ha='right', fontproperties=font)
     axis.set_yticks(range(len(target)), target, fontproperties=font)
     axis.set(xlabel='source', ylabel='translation')
