@@ -1,5 +1,6 @@
 """What several test files need: a tiny recipe on the digits, and the command line in a process of its own."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -36,6 +37,56 @@ def get_config(arg=None):
     config.optimizer.ema = 0.9
     return config
 """
+
+# Numbers in Korean and in English, which a tiny Transformer learns by heart in seconds.
+_DIGITS = ('영 zero', '일 one', '이 two', '삼 three', '사 four', '오 five', '육 six', '칠 seven')
+NUMBERS = [
+    tuple(' '.join(word.split()[side] for word in words) for side in (0, 1))
+    for length in (1, 2)
+    for words in itertools.product(_DIGITS, repeat=length)
+]
+
+
+@pytest.fixture(scope='session')
+def numbers():
+    """Pairs of sentences in Korean and English, as `translator` has learned them."""
+    return NUMBERS
+
+
+@pytest.fixture(scope='session')
+def translation_config(tmp_path_factory):
+    """Config of a tiny translation run on `numbers`."""
+    from vitjax.config import base_config
+
+    folder = tmp_path_factory.mktemp('numbers')
+    for split in ('train', 'test'):
+        lines = ['\t'.join(pair) for pair in NUMBERS]
+        (folder / f'{split}.tsv').write_text('\n'.join(lines))
+    config = base_config()
+    config.task.update(name='translation', sample=8)
+    config.data.update(name='parallel', path=str(folder), threads=1)
+    config.text.update(vocab_size=340, max_length=12)
+    config.model.update(
+        name='transformer', vocab_size=340, width=32, encoder_depth=1, decoder_depth=1, num_heads=2
+    )
+    config.batch_size = 16
+    config.steps = 200
+    config.optimizer.update(name='muon', learning_rate=0.02)
+    config.schedule.warmup = 10
+    config.log.update(every=50, tensorboard=False)
+    config.checkpoint.update(every=20, keep=3)
+    return config
+
+
+@pytest.fixture(scope='session')
+def translator(translation_config, tmp_path_factory):
+    """Folder of a run that has learned `numbers`."""
+    from vitjax.config import complete
+    from vitjax.training.loop import train
+
+    workdir = tmp_path_factory.mktemp('translator')
+    train(complete(translation_config), workdir)
+    return workdir
 
 
 @pytest.fixture(scope='session')

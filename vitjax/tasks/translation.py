@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from vitjax.config import Count, Range
 from vitjax.data.sentences import TextData, open_sentences
+from vitjax.errors import UserError
 from vitjax.generation.translation import translate
 
 
@@ -34,6 +35,10 @@ class Translation:
 
     def open_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says."""
+        if 'vocab_size' not in config.model:
+            raise UserError(
+                f'translation takes a model such as transformer_base, not {config.model.name}'
+            )
         return open_sentences(config)
 
     def metrics(
