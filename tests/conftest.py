@@ -1,6 +1,11 @@
-"""What several test files need: a tiny recipe on the digits, and the command line in a process of its own."""
+"""What several test files need: a tiny recipe on the digits, and the command line.
+
+Compiling is most of the time that tests take, so what one process of a session has compiled no other
+compiles again.
+"""
 
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -9,8 +14,13 @@ from pathlib import Path
 import jax
 import pytest
 
+from vitjax.cli import main
+
 # Here compiling takes longer than running. Child processes, which are what users run, optimise.
 jax.config.update('jax_disable_most_optimizations', True)
+
+# Seconds that a program takes to compile from which on it is kept for other processes.
+KEPT_FROM = 0.3
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,13 +107,36 @@ def recipe(tmp_path_factory):
     return path
 
 
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled(tmp_path_factory):
+    """Folder of compiled programs, new in each session and shared by all its processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
+    folder = folder / 'compiled'
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', KEPT_FROM)
+    return folder
+
+
 @pytest.fixture(scope='session')
-def environment(tmp_path_factory):
+def environment(compiled):
     """Environment of a child process: a number of fake devices -> variables."""
 
     def variables(devices=1):
-        flags = f'--xla_force_host_platform_device_count={devices}'
-        return os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
+        return os.environ | {
+            'PYTHONPATH': str(ROOT),
+            'JAX_PLATFORMS': 'cpu',
+            'JAX_COMPILATION_CACHE_DIR': str(compiled),
+            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(KEPT_FROM),
+            'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        }
 
     return variables
 
@@ -135,3 +168,31 @@ def vitjax(start):
         return process.returncode, out, err
 
     return run
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs `vitjax ...` in this process, where it need not start: (exit code, stdout, stderr)."""
+
+    def run(*args):
+        # Without the handlers of pytest the command sets up its own, as it does for a user.
+        monkeypatch.setattr(logging.root, 'handlers', [])
+        try:
+            code = main([*map(str, args)])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def finished(recipe, tmp_path_factory):
+    """Folder of a finished run of the recipe, made in this process; copy it before changing it."""
+    from vitjax.config import read_config
+    from vitjax.training.loop import train
+
+    workdir = tmp_path_factory.mktemp('finished')
+    train(read_config(str(recipe)), workdir)
+    return workdir
