@@ -30,18 +30,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.model.norm_position = 'pre'
     config.model.dropout = 0.2
 
-    config.batch_size = 32
-    config.steps = 2400
+    config.batch_size = 16
+    config.steps = 3600
     config.optimizer.name = 'muon'
-    config.optimizer.learning_rate = 6e-3
+    config.optimizer.learning_rate = 4e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.clip_norm = 1.0
-    config.optimizer.ema = 0.998
+    config.optimizer.ema = 0.999
     config.schedule.name = 'rsqrt'
-    config.schedule.warmup = 200
-    config.schedule.cooldown = 600
+    config.schedule.warmup = 300
+    config.schedule.cooldown = 1000
 
-    config.eval.every = 800
+    config.eval.every = 1200
     config.eval.batch_size = 64
     config.checkpoint.every = 200
     config.checkpoint.keep = 5
