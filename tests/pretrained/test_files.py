@@ -259,11 +259,17 @@ BAD = {
     'type': (safetensors({'x': entry('F8_E5M2')}, bytes(8)), 'x is of type F8_E5M2'),
     'words': (safetensors({'x': entry(shape=('a',))}, bytes(8)), 'is damaged'),
     'twice': (safetensors(b'{"x": 1, "x": 2}'), 'a name stands twice'),
-    'old pth': (written('x.pth', pickle.dumps({'w': 1})), 'older than PyTorch 1.6; if you trust it'),
+    'old pth': (
+        written('x.pth', pickle.dumps({'w': 1})),
+        'older than PyTorch 1.6; if you trust it',
+    ),
     'code': (torch_of({'w': Calls('os', 'system', 'false')}), 'it holds os.system, and Python'),
     'our code': (torch_of(Calls(__name__, 'touched')), 'touched, and Python objects are not read'),
     'eval': (torch_of({'w': Calls('builtins', 'eval', '1')}), 'it holds builtins.eval'),
-    'known name': (torch_of({'w': Calls('torch', 'FloatStorage', 9)}), 'calls what makes no tensor'),
+    'known name': (
+        torch_of({'w': Calls('torch', 'FloatStorage', 9)}),
+        'calls what makes no tensor',
+    ),
     'instruction': (program(b'\x80\x02ios\nsystem\n.'), 'has the instruction INST'),
     'stack global': (program(b'\x80\x04\x8c\x02os\x8c\x06system\x93.'), 'instruction STACK_GLOBAL'),
     'unfinished': (program(b'\x80\x02}'), 'is damaged or no .pth file'),
@@ -284,7 +290,10 @@ BAD = {
     'index leads out': (index({'x': '../x.safetensors'}), "'../x.safetensors' leads out of"),
     'index absolute': (index({'x': '/etc/passwd'}), "'/etc/passwd' leads out of the folder"),
     'no shard': (index({'x': 'x.safetensors'}), 'has no x.safetensors'),
-    'other shard': (index({'y': 'a.safetensors'}, a=ONE), 'a.safetensors and model.safetensors.index'),
+    'other shard': (
+        index({'y': 'a.safetensors'}, a=ONE),
+        'a.safetensors and model.safetensors.index',
+    ),
 }
 
 
@@ -360,7 +369,7 @@ def test_nothing_half_written_stays(tmp_path):
             (place / 'part').write_text('x')
             raise error
 
-    with pytest.raises(RunError, match='cannot write .*full: No space left'):
+    with pytest.raises(RunError, match=r'cannot write .*full: No space left'):
         fill(tmp_path / 'full', OSError(28, 'No space left on device'))
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path / 'full', KeyboardInterrupt())

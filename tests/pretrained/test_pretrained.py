@@ -103,7 +103,10 @@ def test_switches_and_sizes_at_loading(run, tmp_path):
     assert library.load(tmp_path / 'narrow').model == narrow.model
     assert hash(narrow.model)
     wide = library.load(run, image_size=(16, 8))
-    assert wide.model.apply(wide.variables, wide.preprocess(np.zeros((9, 9), np.uint8))).shape == (1, 10)
+    assert wide.model.apply(wide.variables, wide.preprocess(np.zeros((9, 9), np.uint8))).shape == (
+        1,
+        10,
+    )
 
 
 def test_weights_that_do_not_fit_are_named(run):
