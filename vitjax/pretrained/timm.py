@@ -56,6 +56,10 @@ _VALUES = {
 }
 # Blocks of other kinds whose tensors have the names of ours.
 _OTHERS = re.compile(r'_rpn_')
+# Only these of SigLIP's have the tanh approximation of GELU in timm.
+_SIGLIP2 = re.compile(
+    r'(giantopt_patch16|so400m_patch16|base_patch32)_siglip|large_patch16_siglip(_gap)?_512'
+)
 _KNOWN = re.compile(r'vit_|deit|flexivit|eva_large|test_vit')
 
 
@@ -306,10 +310,8 @@ def _architecture(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
     known = {'num_heads': heads, 'norm_epsilon': 1e-5 if '_clip_' in name else 1e-6}
     if 'quickgelu' in name:
         known['activation'] = 'quick_gelu'
-    elif re.search('(giantopt_patch16|so400m_patch16|base_patch32|large_patch16)_siglip', name):
-        # Of SigLIP's, those of the second version.
-        if 'large' not in name or name.endswith('_512'):
-            known['activation'] = 'gelu_tanh'
+    elif _SIGLIP2.search(name):
+        known['activation'] = 'gelu_tanh'
     return known | {'pool_prefix': name == 'test_vit3'}
 
 
