@@ -30,7 +30,7 @@ from vitjax.models.registry import create_model
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
-LAYOUTS = ('google',)
+LAYOUTS = ('google', 'huggingface', 'meta', 'timm')
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
