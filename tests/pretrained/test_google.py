@@ -473,6 +473,29 @@ def test_a_config_that_contradicts_the_tensors(loaded, tmp_path):
         vitjax.load(tmp_path / 'saved')
 
 
+@pytest.mark.parametrize(
+    'config',
+    [
+        '{',
+        '[]',
+        '{"image_size": "big"}',
+        '{"image_size": [12]}',
+        '{"labels": 5}',
+        '{"preprocess": 5}',
+        '{"preprocess": {"mean": "half"}}',
+        '{"preprocess": {"depth": 3}}',
+        '{"preprocess": {"crop": "all"}}',
+    ],
+)
+def test_a_config_that_is_damaged(files, tmp_path, config):
+    (tmp_path / 'model.npz').symlink_to(files('published')[0])
+    (tmp_path / 'config.json').write_text(config)
+    with pytest.raises(UserError) as error:
+        vitjax.load(tmp_path / 'model.npz')
+    assert '\n' not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
 def test_a_folder_tells_what_a_file_cannot(tmp_path):
     wide = random_weights(image_size=(8, 16))
     vitjax.save(wide, tmp_path / 'saved', format='google')

@@ -3,7 +3,6 @@ import pytest
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 timm = pytest.importorskip('timm', reason='timm is not installed')
 
-import json  # noqa: E402
 
 import safetensors.torch  # noqa: E402
 from originals import (  # noqa: E402
@@ -45,7 +44,11 @@ CASES = {
     ),
     'class token, fc_norm': (PLAIN, {'fc_norm': True}, {'pooling': 'cls'}),
     'map': (PLAIN, {'global_pool': 'map', 'class_token': False}, {'pooling': 'map'}),
-    'map with class token': (PLAIN, {'global_pool': 'map', 'reg_tokens': 1}, {'pool_prefix': False}),
+    'map with class token': (
+        PLAIN,
+        {'global_pool': 'map', 'reg_tokens': 1},
+        {'pool_prefix': False},
+    ),
     'map with prefix': (
         PLAIN,
         {'global_pool': 'map', 'pool_include_prefix': True, 'act_layer': 'gelu_tanh'},

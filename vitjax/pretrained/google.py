@@ -122,8 +122,9 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     params = read_table(
         _table(spelling, arguments.get('stem_depths')), tensors, shapes, checkpoint.place
     )
-    crop = 0.875 if spelling.big_vision else 1.0
-    preprocess = {'mean': (0.5,), 'std': (0.5,), 'crop': crop, 'interpolation': 'bilinear'}
+    # Evaluation in vit_jax takes the whole image, big_vision 224 of 256 pixels.
+    cut = {'crop': 0.875} if spelling.big_vision else {'crop': 1.0, 'squash': True}
+    preprocess = {'mean': (0.5,), 'std': (0.5,), 'interpolation': 'bilinear', **cut}
     labels = checkpoint.config.get('labels')
     return Parts(
         'vit',

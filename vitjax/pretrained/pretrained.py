@@ -80,7 +80,7 @@ def load(source: str | Path, **overrides) -> Pretrained:
     else:
         checkpoint = open_checkpoint(weights)
         name = find_layout(checkpoint)
-        parts, config, step = layout(name).read(checkpoint, overrides), None, 0
+        parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
     return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
@@ -153,10 +153,23 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
             write_atomically(place / name, json.dumps(value, indent=2) + '\n')
 
 
+def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    try:
+        return layout(name).read(checkpoint, overrides)
+    except UserError:
+        raise
+    # What files beside the weights say may be of any type.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(
+            f'{checkpoint.place}, or what lies beside it, is damaged: {reason}'
+        ) from error
+
+
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
     try:
-        parts = layout(format).read(checkpoint, {})
+        parts = _read(format, checkpoint, {})
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
     model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
@@ -193,12 +206,13 @@ def _facts(model: nn.Module) -> dict[str, Any]:
 
 def _preprocess(source: str, parts: Parts) -> Preprocess:
     model = create_model(parts.name, **parts.arguments)
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
-    if model.in_channels == 1:  # what holds for RGB, on average
-        facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
     try:
+        facts = dict(parts.preprocess)
+        facts |= {name: tuple(map(float, facts[name])) for name in ('mean', 'std')}
+        if model.in_channels == 1:  # what holds for RGB, on average
+            facts |= {name: (sum(facts[name]) / len(facts[name]),) for name in ('mean', 'std')}
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
-    except (TypeError, AttributeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
 
 
