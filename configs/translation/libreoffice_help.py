@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.model.dropout = 0.2
 
     config.batch_size = 16
-    config.steps = 3600
+    config.steps = 2000
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 4e-3
     config.optimizer.weight_decay = 0.05
@@ -39,9 +39,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.ema = 0.999
     config.schedule.name = 'rsqrt'
     config.schedule.warmup = 300
-    config.schedule.cooldown = 1000
+    config.schedule.cooldown = 600
 
-    config.eval.every = 1200
+    config.eval.every = 1000
     config.eval.batch_size = 64
     config.checkpoint.every = 200
     config.checkpoint.keep = 5
