@@ -1,6 +1,8 @@
 """Korean to English on the help of LibreOffice (Debian's libreoffice-help-ko and libreoffice-help-en-us).
 
-vitjax train --config configs/translation/libreoffice_help.py --workdir runs/libreoffice_help
+    vitjax train --config configs/translation/libreoffice_help.py --workdir runs/libreoffice_help
+
+What it gives is not measured yet.
 """
 
 import ml_collections
