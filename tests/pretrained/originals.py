@@ -29,8 +29,14 @@ def randomised(module):
         for name, parameter in module.named_parameters():
             values = torch.randn(parameter.shape)
             # Small tokens, so that the epsilon of the first norm counts.
-            small = any(part in name for part in ('patch_embed', 'token', 'pos_embed', 'position_emb'))
-            start = 1.0 if parameter.ndim == 1 and name.endswith(('weight', 'gamma', 'lambda1')) else 0.0
+            small = any(
+                part in name for part in ('patch_embed', 'token', 'pos_embed', 'position_emb')
+            )
+            start = (
+                1.0
+                if parameter.ndim == 1 and name.endswith(('weight', 'gamma', 'lambda1'))
+                else 0.0
+            )
             parameter.copy_(start + values * (0.01 if small else 0.2))
     return module.eval()
 

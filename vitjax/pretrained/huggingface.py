@@ -152,7 +152,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Names are those of the hub's files."""
     model = pretrained.model
-    kind = _kind_for(model)
+    kind = kind_for(model)
     dino = kind.startswith('dinov2')
     inner = model.mlp_dim or 4 * model.width
     params = flatten_dict(pretrained.variables['params'], sep='/')
@@ -308,7 +308,7 @@ def _table(kind: str, arguments: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _kind_for(model) -> str:
+def kind_for(model) -> str:
     """The kind that holds a model; UserError if none does."""
     if model.distillation != 'none':
         kind = 'deit'
@@ -321,12 +321,12 @@ def _kind_for(model) -> str:
     reasons = {
         'it has no stem': model.stem_depths is not None,
         f'positions are learned, not {model.positions!r}': model.positions != 'learned',
+        f'{kind} has pooling {pooling!r}, not {model.pooling!r}': model.pooling != pooling,
         'its class token has a position: load the weights with '
         "prefix_positions='class', which gives it one of 0": (
             model.positions == 'learned' and model.num_placed == 0
         ),
         'registers have no positions': model.num_placed > 1 + (kind == 'deit'),
-        f'{kind} has pooling {pooling!r}, not {model.pooling!r}': model.pooling != pooling,
         'tokens are normalised after the last block alone': (
             model.norm_embeddings or model.norm_after_pooling or model.qk_norm
         ),

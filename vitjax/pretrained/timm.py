@@ -135,7 +135,7 @@ def read_tensors(
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. The config.json has every argument that timm's constructor takes."""
     model = pretrained.model
-    _check(model)
+    check_holds(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     tensors = write_table(_table(model.gated_mlp, model.norm_after_pooling), params, 'timm')
     distilled = model.distillation == 'head'
@@ -315,7 +315,7 @@ def _architecture(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
     return known | {'pool_prefix': name == 'test_vit3'}
 
 
-def _check(model) -> None:
+def check_holds(model) -> None:
     """UserError if timm has no such model."""
     reasons = {
         'its ViT has no stem': model.stem_depths is not None,
