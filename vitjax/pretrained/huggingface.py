@@ -22,7 +22,6 @@ from vitjax.pretrained.pytorch import (
     convolution,
     dense,
     find_grid,
-    move_prefix_positions,
     norm,
     square,
 )
@@ -99,8 +98,6 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`."""
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_files(checkpoint.tensors))
     kind, names = _kind(checkpoint), checkpoint.tensors
-    overrides = dict(overrides)
-    moved = overrides.pop('prefix_positions', None)
     told = _tell(checkpoint, kind)
     config = {
         _ARGUMENTS[name]: value
@@ -138,7 +135,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     params = read_table(_table(kind, arguments), names, shapes, checkpoint.place)
     labels = checkpoint.config.get('id2label', {})
     labels = tuple(labels.get(str(index), f'LABEL_{index}') for index in range(told['num_classes']))
-    parts = Parts(
+    return Parts(
         'vit',
         arguments,
         params,
@@ -146,7 +143,6 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         labels=None if all(name.startswith('LABEL_') for name in labels) else labels,
         resampling='cubic_antialias' if kind == 'dinov2_with_registers' else 'cubic',
     )
-    return move_prefix_positions(parts, moved)
 
 
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
