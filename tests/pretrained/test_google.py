@@ -101,6 +101,12 @@ def big_vision(tensors):
     return {name.replace(old, new): tensor for name, tensor in linen(tensors).items()}
 
 
+def in_encoder(tensors):
+    """big_vision before 2022."""
+    old, new = 'Transformer/posembed_input/pos_embedding', 'Transformer/pos_embedding'
+    return {name.replace(old, new): tensor for name, tensor in linen(tensors).items()}
+
+
 def without_class_position(tensors):
     tensors = big_vision(tensors)
     return tensors | {'pos_embedding': tensors['pos_embedding'][:, 1:]}
@@ -154,7 +160,13 @@ CASES = {
         known={'pooling': 'map'},
     ),
     'scanned': Case({'cls': False, 'rep': True}, [scanned, prefixed('params/')]),
-    'tok': Case({}, [without_class_position, prefixed('params/')], class_position=False),
+    'tok': Case(
+        {},
+        [without_class_position, prefixed('params/')],
+        known={'prefix_positions': 'none'},
+        class_position=False,
+    ),
+    'old big_vision': Case({}, [in_encoder], known={'prefix_positions': 'class'}),
     'bfloat16': Case({'cls': False}, [scanned, halved]),
     'sincos2d': Case(
         {'cls': False, 'rep': True, 'positions': False},

@@ -132,3 +132,25 @@ def test_a_size_that_was_not_asked_for(source):
     pretrained = vitjax.load(source('google'))
     with pytest.raises(ValueError, match='load it with another image_size'):
         pretrained.model.apply(pretrained.variables, jnp.zeros((1, 16, 16, 3)))
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'added'),
+    [('class', 'none', -2), ('all', 'none', -4), ('none', 'class', 2), ('none', 'all', 4)],
+)
+def test_moved_prefix_positions_compute_the_same(before, after, added, tmp_path):
+    prefix = {'distillation': 'token', 'num_registers': 2, 'prefix_positions': before}
+    source = random_weights(**prefix)
+    vitjax.save(source, tmp_path / 'run')
+    moved = vitjax.load(tmp_path / 'run', prefix_positions=after)
+    assert moved.model.prefix_positions == after
+    shapes = [params(x)['positions'].shape[1] for x in (source, moved)]
+    assert shapes[1] - shapes[0] == added
+    images = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32)
+    np.testing.assert_allclose(logits(moved, images), logits(source, images), atol=1e-5)
+
+
+def test_positions_of_registers_are_not_lost(tmp_path):
+    vitjax.save(random_weights(num_registers=2, prefix_positions='all'), tmp_path / 'run')
+    with pytest.raises(UserError, match="prefix_positions='class' would lose those of registers"):
+        vitjax.load(tmp_path / 'run', prefix_positions='class')

@@ -22,7 +22,6 @@ from vitjax.pretrained.pytorch import (
     convolution,
     dense,
     find_grid,
-    move_prefix_positions,
     norm,
     square,
 )
@@ -99,8 +98,6 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`."""
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_files(checkpoint.tensors))
     kind, names = _kind(checkpoint), checkpoint.tensors
-    overrides = dict(overrides)
-    moved = overrides.pop('prefix_positions', None)
     told = _tell(checkpoint, kind)
     config = {
         _ARGUMENTS[name]: value
@@ -138,7 +135,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     params = read_table(_table(kind, arguments), names, shapes, checkpoint.place)
     labels = checkpoint.config.get('id2label', {})
     labels = tuple(labels.get(str(index), f'LABEL_{index}') for index in range(told['num_classes']))
-    parts = Parts(
+    return Parts(
         'vit',
         arguments,
         params,
@@ -146,13 +143,12 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         labels=None if all(name.startswith('LABEL_') for name in labels) else labels,
         resampling='cubic_antialias' if kind == 'dinov2_with_registers' else 'cubic',
     )
-    return move_prefix_positions(parts, moved)
 
 
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Names are those of the hub's files."""
     model = pretrained.model
-    kind = _kind_for(model)
+    kind = kind_for(model)
     dino = kind.startswith('dinov2')
     inner = model.mlp_dim or 4 * model.width
     params = flatten_dict(pretrained.variables['params'], sep='/')
@@ -308,7 +304,7 @@ def _table(kind: str, arguments: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _kind_for(model) -> str:
+def kind_for(model) -> str:
     """The kind that holds a model; UserError if none does."""
     if model.distillation != 'none':
         kind = 'deit'
@@ -321,12 +317,12 @@ def _kind_for(model) -> str:
     reasons = {
         'it has no stem': model.stem_depths is not None,
         f'positions are learned, not {model.positions!r}': model.positions != 'learned',
+        f'{kind} has pooling {pooling!r}, not {model.pooling!r}': model.pooling != pooling,
         'its class token has a position: load the weights with '
         "prefix_positions='class', which gives it one of 0": (
             model.positions == 'learned' and model.num_placed == 0
         ),
         'registers have no positions': model.num_placed > 1 + (kind == 'deit'),
-        f'{kind} has pooling {pooling!r}, not {model.pooling!r}': model.pooling != pooling,
         'tokens are normalised after the last block alone': (
             model.norm_embeddings or model.norm_after_pooling or model.qk_norm
         ),

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax.config import base_config, complete
-from vitjax.data.preprocess import Preprocess
+from vitjax.data.preprocess import PREPROCESSING, Preprocess
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
@@ -28,7 +28,7 @@ from vitjax.pretrained.layouts import (
     layout,
     open_checkpoint,
 )
-from vitjax.pretrained.resize import resize
+from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
 
 # Arguments that change neither parameters nor what they compute; no layout stores them.
@@ -62,8 +62,10 @@ def load(source: str | Path, **overrides) -> Pretrained:
     Args:
       source: a run's folder, or a file or folder of weights of any layout in `LAYOUTS`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
-        `in_channels` or `num_classes` the weights are adapted, see `vitjax.pretrained.resize`. Others
-        say what the files do not tell, such as `num_heads`, or are switches such as `scan`, `dtype`.
+        `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
+        `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
+        switches such as `scan`, `dtype`. Also what of `Preprocess` is other than the files say:
+        `mean`, `std`, `crop`, `interpolation`, `squash`.
         Of a run's folder, `average=N` takes the mean of the newest N checkpoints (Vaswani et al.
         2017, section 6.1).
 
@@ -75,6 +77,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
+    moved = overrides.pop('prefix_positions', None)
+    facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
     weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
     if weights is None or weights.is_dir():
@@ -87,6 +91,10 @@ def load(source: str | Path, **overrides) -> Pretrained:
         parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
+    if moved is not None:
+        parts = move_prefix_positions(parts, moved)
+    if facts:
+        parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
     return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
 
 
@@ -146,7 +154,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, {} if alone else sidecars))
+    _check_written(pretrained, format, Checkpoint(str(path), tensors, sidecars))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -202,7 +210,7 @@ def _facts(model: nn.Module) -> dict[str, Any]:
         facts['mlp_dim'] = model.mlp_dim or 4 * model.width
         facts['class_token'] = bool(model.prefix['class_token'])
         facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
-        facts['pool_prefix'] = model.pool_prefix if sum(model.prefix.values()) else None
+        facts['pool_prefix'] = model.pools_prefix
         facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
         facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
     return facts

@@ -1,14 +1,12 @@
 """What the layouts of PyTorch's Vision Transformers have in common."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vitjax.errors import UserError
 from vitjax.layers.patches import grid_size
-from vitjax.pretrained.layouts import Checkpoint, Parts, check_grid, square_image
+from vitjax.pretrained.layouts import Checkpoint, check_grid, square_image
 from vitjax.pretrained.names import (
     CONVOLUTION,
     DENSE,
@@ -78,33 +76,3 @@ def square(rows: int, placed: Mapping[str, int], patch: tuple[int, int]) -> dict
     """{'image_size': ...} if the positions, less those before the patches, make a square; else {}."""
     sizes = (square_image(rows - count, patch) for count in placed.values() if rows > count)
     return next((size for size in sizes if size), {})
-
-
-def move_prefix_positions(parts: Parts, wanted: str | None) -> Parts:
-    """The same model with the positions of the tokens before the patches kept in another way.
-
-    Libraries differ in which of these tokens have a position of their own. The sum of token and
-    position is what counts: 'none' adds them up; any other adds positions of 0.
-
-    Args:
-      wanted: `prefix_positions` of the constructor, None for as they are.
-    """
-    present = parts.arguments.get('prefix_positions', 'class')
-    if wanted in (None, present) or 'positions' not in parts.params:
-        return parts
-    if 'none' not in (wanted, present):
-        raise UserError(f"prefix_positions {present!r} become 'none' first, then {wanted!r}")
-    names = ['class_token', 'distillation_token']
-    names += ['register_tokens'] * ('all' in (wanted, present))
-    names = [name for name in names if name in parts.params]
-    counts = [parts.params[name].shape[1] for name in names]
-    params = dict(parts.params)
-    if wanted == 'none':
-        *moved, params['positions'] = np.split(params['positions'], np.cumsum(counts), axis=1)
-        for name, positions in zip(names, moved, strict=True):
-            params[name] = params[name] + positions
-    else:
-        rows = ((0, 0), (sum(counts), 0), (0, 0))
-        params['positions'] = np.pad(params['positions'], rows)
-    arguments = parts.arguments | {'prefix_positions': wanted}
-    return dataclasses.replace(parts, arguments=arguments, params=params)

@@ -4,6 +4,7 @@ Google's and Meta's weights that timm hands out compute here what they compute t
 GELU, and positions resampled its way.
 """
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from vitjax.pretrained.pytorch import (
     convolution,
     dense,
     find_grid,
-    move_prefix_positions,
     norm,
     square,
 )
@@ -71,6 +71,14 @@ def recognises(checkpoint: Checkpoint) -> bool:
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`; without a config.json it takes a square image."""
     told = tell(checkpoint)
+    if not checkpoint.config:
+        logging.getLogger(__name__).warning(
+            '%s does not tell its preprocessing: taking mean %s and std %s; '
+            'say mean=... and std=... when loading if they are others',
+            checkpoint.place,
+            _PREPROCESS['mean'],
+            _PREPROCESS['std'],
+        )
     config, labels, preprocess = _read_config(checkpoint)
     return read_tensors(
         checkpoint,
@@ -101,8 +109,6 @@ def read_tensors(
       placed: values of `prefix_positions` that may be.
       parts: the rest of `Parts`.
     """
-    overrides = dict(overrides)
-    moved = overrides.pop('prefix_positions', None)
     names = checkpoint.tensors
     tokens = told['class_token'] + told['distillation_token']
     counts = {'all': tokens + told['num_registers'], 'class': tokens, 'none': 0}
@@ -129,13 +135,13 @@ def read_tensors(
     shapes = parameter_shapes('vit', arguments)
     table = _table(arguments['gated_mlp'], arguments['norm_after_pooling'])
     params = read_table(table, names, shapes, checkpoint.place)
-    return move_prefix_positions(Parts('vit', arguments, params, **parts), moved)
+    return Parts('vit', arguments, params, **parts)
 
 
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. The config.json has every argument that timm's constructor takes."""
     model = pretrained.model
-    _check(model)
+    check_holds(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     tensors = write_table(_table(model.gated_mlp, model.norm_after_pooling), params, 'timm')
     distilled = model.distillation == 'head'
@@ -315,7 +321,7 @@ def _architecture(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
     return known | {'pool_prefix': name == 'test_vit3'}
 
 
-def _check(model) -> None:
+def check_holds(model) -> None:
     """UserError if timm has no such model."""
     reasons = {
         'its ViT has no stem': model.stem_depths is not None,
