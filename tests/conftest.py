@@ -76,14 +76,18 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def environment(compiled):
-    """Environment of a child process: a number of fake devices -> variables."""
+    """Environment of a child process: a number of fake devices -> variables.
 
-    def variables(devices=1):
+    With `optimise=False` it compiles sooner to what runs slower.
+    """
+
+    def variables(devices=1, optimise=True):
         return os.environ | {
             'PYTHONPATH': str(ROOT),
             'JAX_PLATFORMS': 'cpu',
             'JAX_COMPILATION_CACHE_DIR': str(compiled),
             'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(KEPT_FROM),
+            'JAX_DISABLE_MOST_OPTIMIZATIONS': str(not optimise),
             'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
         }
 
