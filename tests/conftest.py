@@ -96,15 +96,15 @@ def environment(compiled):
 
 @pytest.fixture(scope='session')
 def start(environment):
-    """Starts `python -m vitjax ...` and returns the process."""
+    """Starts `python -m vitjax ...` and returns the process; without `reuse` it compiles anew."""
 
-    def start(*args, devices=1, **options):
+    def start(*args, devices=1, reuse=True, **options):
         return subprocess.Popen(
             [sys.executable, '-m', 'vitjax', *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(devices),
+            env=environment(devices) | {'JAX_ENABLE_COMPILATION_CACHE': str(reuse)},
             **options,
         )
 
