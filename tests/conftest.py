@@ -127,14 +127,18 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def environment(compiled):
-    """Environment of a child process: a number of fake devices -> variables."""
+    """Environment of a child process: a number of fake devices -> variables.
 
-    def variables(devices=1):
+    With `optimise=False` it compiles sooner to what runs slower.
+    """
+
+    def variables(devices=1, optimise=True):
         return os.environ | {
             'PYTHONPATH': str(ROOT),
             'JAX_PLATFORMS': 'cpu',
             'JAX_COMPILATION_CACHE_DIR': str(compiled),
             'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(KEPT_FROM),
+            'JAX_DISABLE_MOST_OPTIMIZATIONS': str(not optimise),
             'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
         }
 
@@ -143,15 +147,15 @@ def environment(compiled):
 
 @pytest.fixture(scope='session')
 def start(environment):
-    """Starts `python -m vitjax ...` and returns the process."""
+    """Starts `python -m vitjax ...` and returns the process; without `reuse` it compiles anew."""
 
-    def start(*args, devices=1, **options):
+    def start(*args, devices=1, reuse=True, **options):
         return subprocess.Popen(
             [sys.executable, '-m', 'vitjax', *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(devices),
+            env=environment(devices) | {'JAX_ENABLE_COMPILATION_CACHE': str(reuse)},
             **options,
         )
 

@@ -99,7 +99,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_it_was_not(uninterrupted, recipe,
         process.kill()
         process.communicate()
     assert killed >= len(MOMENTS) // 2
-    process = start('train', '--config', recipe, '--workdir', tmp_path)
+    process = start('train', '--config', recipe, '--workdir', tmp_path, reuse=False)
     _, err = process.communicate()
     assert process.returncode == 0, err
     ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
