@@ -11,6 +11,7 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
 from vitjax.errors import RunError, UserError
 from vitjax.files import written_whole
@@ -311,6 +312,35 @@ def test_bad_input_is_one_line_and_little_memory(tmp_path, write, message):
     assert str(tmp_path) in str(error.value)
     assert '\n' not in str(error.value)
     assert peak < 20e6
+
+
+WHOLE_FILES = {
+    'x.npz': lambda path: np.savez_compressed(path, **TENSORS),
+    'x.safetensors': lambda path: write_tensors(path, TENSORS),
+    'x.pth': lambda path: torch_file(path, {'model': STATE, 'list': [1, (2.5, None)]}),
+}
+
+
+@pytest.mark.parametrize('name', WHOLE_FILES)
+@given(data=strategies.data())
+@settings(max_examples=60, deadline=None)
+def test_any_damage_is_one_line(tmp_path_factory, name, data):
+    """Bytes changed anywhere, or the end cut off: tensors, or one line."""
+    path = tmp_path_factory.getbasetemp() / name
+    WHOLE_FILES[name](path)
+    content = bytearray(path.read_bytes())
+    places = strategies.integers(0, len(content) - 1)
+    for place in data.draw(strategies.lists(places, max_size=4)):
+        content[place] = data.draw(strategies.integers(0, 255))
+    path.unlink()  # what was read may still be mapped
+    path.write_bytes(content[: data.draw(places | strategies.just(len(content)))])
+    try:
+        tensors, message = read_tensors(path), name
+    except UserError as error:
+        tensors, message = {}, str(error)
+    assert name in message
+    assert '\n' not in message
+    assert sum(tensor.nbytes for tensor in tensors.values()) <= 1 << 20
 
 
 def test_shards_are_put_together(tmp_path):

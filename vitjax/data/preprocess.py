@@ -41,6 +41,8 @@ class Preprocess:
     def __post_init__(self):
         if self.channels not in (1, 3, 4):
             raise UserError(f'images have 1, 3 or 4 channels, not {self.channels}')
+        if not 0 < self.crop <= 1:
+            raise UserError(f'crop must be above 0 and at most 1, not {self.crop}')
         for name in ('mean', 'std'):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise UserError(

@@ -84,7 +84,7 @@ def load(source: str | Path, **overrides) -> Pretrained:
     else:
         checkpoint = open_checkpoint(weights)
         name = find_layout(checkpoint)
-        parts, config, step = layout(name).read(checkpoint, overrides), None, 0
+        parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
     if moved is not None:
@@ -149,7 +149,13 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, sidecars))
+    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    try:
+        _check_written(pretrained, format, checkpoint)
+    except UserError as error:
+        raise UserError(f'{format} cannot hold this model: {error}') from error
+    if alone:
+        _check_alone(pretrained, format, dataclasses.replace(checkpoint, sidecars={}))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -160,23 +166,50 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
             write_atomically(place / name, json.dumps(value, indent=2) + '\n')
 
 
+def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    try:
+        return layout(name).read(checkpoint, overrides)
+    except UserError:
+        raise
+    # What files beside the weights say may be of any type.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(
+            f'{checkpoint.place}, or what lies beside it, is damaged: {reason}'
+        ) from error
+
+
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    try:
-        parts = layout(format).read(checkpoint, {})
-    except UserError as error:
-        raise UserError(f'{format} cannot hold this model: {error}') from error
-    model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'{format} cannot hold this model: its {name} is {value!r}, and what would be written '
-                f'reads as {read.get(name)!r}'
-            )
+    parts = _read(format, checkpoint, {})
+    _check_facts(pretrained, parts)
+    params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
-            raise UserError(f'{format} cannot hold this model: {path} would come back changed')
+            raise UserError(f'{path} would come back changed')
+
+
+def _check_alone(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+    """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
+    try:
+        parts = _read(format, checkpoint, {})
+    except UserError:
+        return
+    try:
+        _check_facts(pretrained, parts)
+    except UserError as error:
+        raise UserError(
+            f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
+        ) from error
+
+
+def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
+    read = _facts(create_model(parts.name, **parts.arguments))
+    for name, value in _facts(pretrained.model).items():
+        if read.get(name) != value:
+            raise UserError(
+                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
+            )
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
@@ -200,12 +233,13 @@ def _facts(model: nn.Module) -> dict[str, Any]:
 
 def _preprocess(source: str, parts: Parts) -> Preprocess:
     model = create_model(parts.name, **parts.arguments)
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
-    if model.in_channels == 1:  # what holds for RGB, on average
-        facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
     try:
+        facts = dict(parts.preprocess)
+        facts |= {name: tuple(map(float, facts[name])) for name in ('mean', 'std')}
+        if model.in_channels == 1:  # what holds for RGB, on average
+            facts |= {name: (sum(facts[name]) / len(facts[name]),) for name in ('mean', 'std')}
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
-    except (TypeError, AttributeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
 
 
