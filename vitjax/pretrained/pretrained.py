@@ -154,7 +154,13 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, sidecars))
+    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    try:
+        _check_written(pretrained, format, checkpoint)
+    except UserError as error:
+        raise UserError(f'{format} cannot hold this model: {error}') from error
+    if alone:
+        _check_alone(pretrained, format, dataclasses.replace(checkpoint, sidecars={}))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -180,21 +186,35 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
 
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    try:
-        parts = _read(format, checkpoint, {})
-    except UserError as error:
-        raise UserError(f'{format} cannot hold this model: {error}') from error
-    model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'{format} cannot hold this model: its {name} is {value!r}, and what would be written '
-                f'reads as {read.get(name)!r}'
-            )
+    parts = _read(format, checkpoint, {})
+    _check_facts(pretrained, parts)
+    params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
-            raise UserError(f'{format} cannot hold this model: {path} would come back changed')
+            raise UserError(f'{path} would come back changed')
+
+
+def _check_alone(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+    """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
+    try:
+        parts = _read(format, checkpoint, {})
+    except UserError:
+        return
+    try:
+        _check_facts(pretrained, parts)
+    except UserError as error:
+        raise UserError(
+            f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
+        ) from error
+
+
+def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
+    read = _facts(create_model(parts.name, **parts.arguments))
+    for name, value in _facts(pretrained.model).items():
+        if read.get(name) != value:
+            raise UserError(
+                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
+            )
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
