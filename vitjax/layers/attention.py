@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.choices import check_choice
+from vitjax.layers.fused import FUSED, choose_kernel
 from vitjax.layers.positions import rotate
 
 
@@ -54,6 +56,8 @@ class MultiHeadAttention(nn.Module):
       qkv_bias: whether query, key and value projections have a bias.
       qk_norm: LayerNorm of each head's queries and keys (Dehghani et al. 2023, section 2).
       norm_epsilon: of that LayerNorm.
+      kernel: 'xla' for the plain `lookup`, a fused kernel of `vitjax.layers.fused`, 'cudnn' or 'splash',
+        or 'auto' for what suits the hardware, dtype and shapes. Where weights are asked for, `lookup`.
       dtype: of the computation; parameters are float32.
     """
 
@@ -61,6 +65,7 @@ class MultiHeadAttention(nn.Module):
     qkv_bias: bool = True
     qk_norm: bool = False
     norm_epsilon: float = 1e-6
+    kernel: str = 'auto'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -88,6 +93,7 @@ class MultiHeadAttention(nn.Module):
 
         Returns [B, T, D] and, if asked for, the weights [B, h, T, S] (else None).
         """
+        check_choice('kernel', self.kernel, ('auto', 'xla', *FUSED))
         width = x.shape[-1]
         if width % self.num_heads:
             raise ValueError(f'num_heads {self.num_heads} does not divide the width {width}')
@@ -122,14 +128,20 @@ class MultiHeadAttention(nn.Module):
                 key = rotate(key, key_angles)
             if append is not None:
                 key, value = append(key, value)
-        found, weights = lookup(
-            query,
-            key,
-            value,
-            temperature=query.shape[-1] ** 0.5,
-            mask=mask,
-            return_weights=True,
-        )
+        kernel = self.kernel
+        if kernel == 'auto':
+            kernel = choose_kernel(query, key, mask, jax.default_backend())
+        if kernel in FUSED and not return_weights:
+            found, weights = FUSED[kernel](query, key, value, mask), None
+        else:
+            found, weights = lookup(
+                query,
+                key,
+                value,
+                temperature=query.shape[-1] ** 0.5,
+                mask=mask,
+                return_weights=True,
+            )
         out = nn.DenseGeneral(
             width,
             axis=(-2, -1),

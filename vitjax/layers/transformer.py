@@ -37,6 +37,7 @@ class Block(nn.Module):
     layer_scale: float | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
+    attention_kernel: str = 'auto'
     dropout: float = 0.0
     cross_attention: bool = False
     deterministic: bool = True
@@ -79,6 +80,7 @@ class Block(nn.Module):
                 qkv_bias=self.qkv_bias,
                 qk_norm=self.qk_norm,
                 norm_epsilon=self.norm_epsilon,
+                kernel=self.attention_kernel,
                 dtype=self.dtype,
                 name=name,
             )
@@ -156,7 +158,7 @@ class Stack(nn.Module):
         (after each sum; Vaswani et al. 2017, section 3.1).
       norm_epsilon: of every LayerNorm.
       layer_scale: initial value of LayerScale (Touvron et al. 2021), None for none.
-      qkv_bias, qk_norm: see `MultiHeadAttention`.
+      qkv_bias, qk_norm, attention_kernel: see `MultiHeadAttention`.
       dropout: after attention, in and after the MLP.
       drop_path: of the last block; it rises linearly from 0 at the first.
       scan: compile one block and loop over the layers, not all of them one after another.
@@ -174,6 +176,7 @@ class Stack(nn.Module):
     layer_scale: float | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
+    attention_kernel: str = 'auto'
     dropout: float = 0.0
     drop_path: float = 0.0
     scan: bool = False
@@ -203,6 +206,7 @@ class Stack(nn.Module):
             layer_scale=self.layer_scale,
             qkv_bias=self.qkv_bias,
             qk_norm=self.qk_norm,
+            attention_kernel=self.attention_kernel,
             dropout=self.dropout,
             cross_attention=cross_attention,
             deterministic=not train or not (self.dropout or self.drop_path),

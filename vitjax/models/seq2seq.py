@@ -35,7 +35,7 @@ class Transformer(nn.Module):
       positions: 'sinusoidal' (sine and cosine of a frequency side by side), 'sinusoidal_halves' (all
         sines, then all cosines), 'learned', 'rotary' (in every self-attention) or 'none'.
       max_positions: length of the learned table; the others have no limit.
-      norm_position, activation, norm_epsilon, dropout, scan, remat, dtype: see
+      norm_position, activation, norm_epsilon, attention_kernel, dropout, scan, remat, dtype: see
         `vitjax.layers.transformer.Stack`; with 'pre' a norm follows each stack.
     """
 
@@ -55,6 +55,7 @@ class Transformer(nn.Module):
     norm_position: Literal['pre', 'post'] = 'post'
     activation: Literal['relu', 'gelu_tanh', 'gelu', 'quick_gelu', 'silu'] = 'relu'
     norm_epsilon: float = 1e-6
+    attention_kernel: Literal['auto', 'xla', 'cudnn', 'splash'] = 'auto'
     dropout: float = 0.0
     scan: bool = False
     remat: bool = False
@@ -63,6 +64,7 @@ class Transformer(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         check_choices(self, 'share_embeddings', 'positions', 'norm_position', 'activation')
+        check_choices(self, 'attention_kernel')
         check_at_least(self, 2, 'vocab_size', 'source_vocab_size')
         check_at_least(self, 1, 'width', 'encoder_depth', 'decoder_depth', 'num_heads', 'mlp_dim')
         check_at_least(self, 1, 'max_positions')
@@ -104,6 +106,7 @@ class Transformer(nn.Module):
             activation=self.activation,
             norm_position=self.norm_position,
             norm_epsilon=self.norm_epsilon,
+            attention_kernel=self.attention_kernel,
             dropout=self.dropout,
             scan=self.scan,
             remat=self.remat,

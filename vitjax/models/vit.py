@@ -58,6 +58,7 @@ class ViT(nn.Module):
         the first stage and twice that after each further one, divides it.
       stem_width: of that ResNet, which has group norm; see `ResNetBackbone`.
       activation, gated_mlp, norm_epsilon, layer_scale, qkv_bias, qk_norm, dropout, drop_path,
+        attention_kernel,
         scan, remat, dtype: see `vitjax.layers.transformer.Encoder`.
     """
 
@@ -91,6 +92,7 @@ class ViT(nn.Module):
     layer_scale: float | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
+    attention_kernel: Literal['auto', 'xla', 'cudnn', 'splash'] = 'auto'
     dropout: float = 0.0
     drop_path: float = 0.0
     scan: bool = False
@@ -156,6 +158,7 @@ class ViT(nn.Module):
             layer_scale=self.layer_scale,
             qkv_bias=self.qkv_bias,
             qk_norm=self.qk_norm,
+            attention_kernel=self.attention_kernel,
             dropout=self.dropout,
             drop_path=self.drop_path,
             scan=self.scan,

@@ -32,7 +32,9 @@ from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
 
 # Arguments that change neither parameters nor what they compute; no layout stores them.
-_SWITCHES = ('name', 'parent', 'dtype', 'scan', 'remat', 'dropout', 'drop_path')
+_SWITCHES = (
+    *('name', 'parent', 'dtype', 'scan', 'remat', 'attention_kernel', 'dropout', 'drop_path'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
