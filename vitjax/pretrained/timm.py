@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = 'model.safetensors'
 
+_PATCHES = 'patch_embed.proj.weight'
 _PREPROCESS = IMAGENET | {'crop': 0.875, 'interpolation': 'bicubic'}  # what timm takes by default
 # Their arguments of the constructor, and ours that mean the same.
 _ARGUMENTS = {
@@ -65,7 +66,7 @@ _KNOWN = re.compile(r'vit_|deit|flexivit|eva_large|test_vit')
 
 def recognises(checkpoint: Checkpoint) -> bool:
     """Whether the names are timm's."""
-    return {'patch_embed.proj.weight', 'blocks.0.norm1.weight'} <= checkpoint.tensors.keys()
+    return {_PATCHES, 'blocks.0.norm1.weight'} <= checkpoint.tensors.keys()
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
@@ -202,7 +203,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
 def tell(checkpoint: Checkpoint) -> dict[str, Any]:
     """Constructor arguments that follow from names and shapes."""
     names = checkpoint.tensors
-    width, in_channels, *patch = checkpoint.shape('patch_embed.proj.weight', 4)
+    width, in_channels, *patch = checkpoint.shape(_PATCHES, 4)
     hidden, inner = (checkpoint.shape(f'blocks.0.mlp.fc{n}.weight', 2)[n - 1] for n in (1, 2))
     registers = checkpoint.shape('reg_token', 3)[1] if 'reg_token' in names else 0
     told = {
@@ -289,6 +290,12 @@ def _read_config(checkpoint: Checkpoint) -> tuple[dict[str, Any], Any, dict[str,
             arguments[_ARGUMENTS[name]] = value
     if len(data.get('input_size', ())) == 3:
         arguments = {'image_size': data['input_size'][1:]} | arguments
+    if 'image_size' in arguments:
+        # What whole patches leave at the right and below, timm does not look at.
+        size, patch = as_pair(arguments['image_size']), checkpoint.tensors[_PATCHES].shape[2:]
+        arguments['image_size'] = tuple(
+            length // side * side for length, side in zip(size, patch, strict=True)
+        )
     labels = config.get('label_names') or data.get('label_names')
     preprocess = _PREPROCESS | {
         ours: data[theirs]
