@@ -22,7 +22,8 @@ from timm.models import save_for_hf  # noqa: E402
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
 from vitjax.pretrained.layouts import Checkpoint  # noqa: E402
-from vitjax.pretrained.timm import check_holds, read  # noqa: E402
+from vitjax.pretrained.timm import read  # noqa: E402
+from vitjax.pretrained.timm_config import check_holds  # noqa: E402
 
 TINY = dict(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5)
 PLAIN, CLIP, GATED = 'vit_base_patch16_224', 'vit_base_patch16_clip_224', 'vit_giant_patch14_dinov2'
