@@ -122,6 +122,14 @@ def test_a_cut_is_the_identity_where_it_can_be():
     assert images.decode(PHOTO, None, images.central_cut((48, 64))) is PHOTO
 
 
+def test_a_squashed_image_is_seen_whole():
+    cut = images.decode(PHOTO, None, images.central_cut((32, 32), squash=True))
+    whole = Image.fromarray(PHOTO).resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(cut, whole)
+    cut = images.central_cut((32, 32), 0.5, squash=True)
+    assert cut.choose_box(48, 64) == (12, 16, 24, 32)
+
+
 sides = st.integers(1, 60)
 
 

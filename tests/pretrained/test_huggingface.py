@@ -18,7 +18,7 @@ from originals import (  # noqa: E402
 
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
-from vitjax.pretrained.huggingface import kind_for  # noqa: E402
+from vitjax.pretrained.huggingface_config import kind_for  # noqa: E402
 
 TINY = dict(image_size=16, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
 VIT = TINY | {'intermediate_size': 64}

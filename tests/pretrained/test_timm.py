@@ -22,7 +22,8 @@ from timm.models import save_for_hf  # noqa: E402
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
 from vitjax.pretrained.layouts import Checkpoint  # noqa: E402
-from vitjax.pretrained.timm import check_holds, read  # noqa: E402
+from vitjax.pretrained.timm import read  # noqa: E402
+from vitjax.pretrained.timm_config import check_holds  # noqa: E402
 
 TINY = dict(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5)
 PLAIN, CLIP, GATED = 'vit_base_patch16_224', 'vit_base_patch16_clip_224', 'vit_giant_patch14_dinov2'
@@ -253,7 +254,8 @@ def test_what_the_name_of_an_architecture_tells(name):
     assert built.pooling == {'token': 'cls', 'avg': 'mean', 'map': 'map'}[model.global_pool]
     assert built.pools_prefix == model.pool_include_prefix
     assert built.num_placed == (0 if model.no_embed_class else model.num_prefix_tokens)
-    assert built.image_size == model.patch_embed.img_size
+    grid, patch = model.patch_embed.grid_size, model.patch_embed.patch_size
+    assert built.image_size == (grid[0] * patch[0], grid[1] * patch[1])
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_what_timm_cannot_hold(settings, message):
     [
         ({'embed_dim': 48}, 'its config says width=48, the tensors say 32'),
         ({'reg_tokens': 2}, 'its config says num_registers=2, the tensors say 0'),
-        ({'img_size': 20}, 'positions of 16 patches, but an image of \\(20, 20\\) has 5 x 5'),
+        ({'img_size': 21}, 'positions of 16 patches, but an image of \\(20, 20\\) has 5 x 5'),
         ({'act_layer': 'mish'}, "its config says act_layer='mish'"),
         ({'init_values': 0.1}, 'blocks.0.ls1.gamma'),
     ],
