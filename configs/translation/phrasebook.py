@@ -1,6 +1,6 @@
 """Korean to English on the generated phrasebook: a toy language with real grammar.
 
-    vitjax train --config configs/translation/phrasebook.py --workdir runs/phrasebook
+vitjax train --config configs/translation/phrasebook.py --workdir runs/phrasebook
 """
 
 import ml_collections

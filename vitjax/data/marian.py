@@ -97,5 +97,6 @@ class MarianTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens in the target language; special and unknown ones stand for nothing."""
-        known = (self.piece(int(token)) for token in tokens)
-        return self._target.decode([piece for piece in known if piece not in _SPECIAL]).strip()
+        pieces = (self.piece(int(token)) for token in tokens)
+        text = self._target.decode([piece for piece in pieces if piece not in _SPECIAL])
+        return text.replace('▁', ' ').strip()  # pieces of the other language keep their mark

@@ -102,22 +102,19 @@ def _embeddings(checkpoint: Checkpoint) -> tuple[str, Tensors]:
     tables = {
         'all': {_TARGET: (_SHARED, _TARGET, _SOURCE, _HEAD)},
         'target': {_SOURCE: (_SOURCE,), _TARGET: (_TARGET, _HEAD)},
-        'none': {_SOURCE: (_SOURCE, _SHARED), _TARGET: (_TARGET, _SHARED), _HEAD: (_HEAD,)},
+        'none': {_SOURCE: (_SOURCE,), _TARGET: (_TARGET,), _HEAD: (_HEAD,)},
     }[share]
     for table, names in tables.items():
-        copies = {name: found[name] for name in names if found[name] is not None}
-        if not copies:
+        first, *others = [name for name in names if found[name] is not None] or [_SHARED]
+        if found[first] is None or (first == _SHARED and table == _HEAD):
             raise UserError(f'{checkpoint.place} has no tensor {names[0]}')
-        first, *others = copies
-        if share == 'none':
-            others = []
         for name in others:
-            if not np.array_equal(copies[first], copies[name]):
+            if not np.array_equal(found[first], found[name]):
                 raise UserError(
                     f'{checkpoint.place}: its config says that {first} and {name} are one table, '
                     'but they differ'
                 )
-        tensors[table] = copies[first]
+        tensors[table] = found[first]
     return share, tensors
 
 
@@ -208,6 +205,8 @@ def _preprocess(checkpoint: Checkpoint, arguments: dict[str, Any]) -> TextPrepro
         match = re.search(r'opus-mt-(?:tc-[a-z]+-)?([^-/]+)-([^-/]+)$', name)
         languages = match.groups() if match else ('source', 'target')
     longest = config.get('max_position_embeddings', 512)
+    if type(longest) is not int or longest < 2:
+        raise UserError(f'{folder}: config.json says max_position_embeddings={longest!r}')
     return TextPreprocess(
         tokenizer, languages, longest, _search(checkpoint, tokenizer.eos, longest)
     )
@@ -232,6 +231,12 @@ def _search(checkpoint: Checkpoint, eos: int, longest: int) -> SearchRules:
             f'{checkpoint.place}: forced_eos_token_id of {name} is '
             f'{config["forced_eos_token_id"]}, not the end {eos}'
         )
+    stop = config.get('early_stopping', False)
+    if stop not in _EARLY_STOP:
+        raise UserError(f'{checkpoint.place}: early_stopping is {stop!r} in {name}')
+    for key, kind in (('length_penalty', (int, float)), ('max_length', int)):
+        if not isinstance(config.get(key, 1), kind):
+            raise UserError(f'{checkpoint.place}: {key} is {config[key]!r} in {name}')
     return SearchRules(
         suppress=tuple(token for (token,) in suppress),
         # Theirs counts the token that the decoder starts from.
@@ -240,7 +245,7 @@ def _search(checkpoint: Checkpoint, eos: int, longest: int) -> SearchRules:
         renormalise=bool(config.get('renormalize_logits', False)),
         length_penalty=float(config.get('length_penalty', 1.0)),
         length_normalisation='power',
-        early_stop=_EARLY_STOP[config.get('early_stopping', False)],
+        early_stop=_EARLY_STOP[stop],
     )
 
 
