@@ -115,7 +115,7 @@ def beam_search(
             renormalise=renormalise,
         )  # [B * K, V]
         total = state.log_probabilities[..., None] + following.reshape(batch, beams, -1)
-        total, best = jax.lax.top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
+        total, best = _top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
         parents, current = jnp.divmod(best, following.shape[-1])
         tokens = _pick(state.tokens, parents).at[:, :, state.length].set(current)  # [B, 2K, T]
         ends = (current == eos) | last
@@ -174,6 +174,11 @@ def beam_search(
     )
     finished = jax.lax.while_loop(unfinished, step, start).finished
     return jax.tree.map(lambda x: x[:, :n_best], finished)
+
+
+def _top_k(values, k):
+    """`jax.lax.top_k`, behind a barrier: where XLA sees slices of the result, it sorts all values."""
+    return jax.lax.optimization_barrier(jax.lax.top_k(values, k))
 
 
 def _pick(tree, index):

@@ -8,17 +8,22 @@ Source: Junczys-Dowmunt et al. 2018, Marian, https://arxiv.org/abs/1804.00344; T
 2020, OPUS-MT.
 """
 
+import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from vitjax.data.marian import MarianTokenizer
 from vitjax.data.text import SearchRules, TextPreprocess
 from vitjax.errors import UserError, unknown
-from vitjax.pretrained.files import Tensors
+from vitjax.files import write_atomically
+from vitjax.models.seq2seq import Transformer
+from vitjax.pretrained.files import Tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
 from vitjax.pretrained.names import (
     DENSE,
@@ -28,6 +33,7 @@ from vitjax.pretrained.names import (
     Row,
     count_layers,
     read_table,
+    write_table,
 )
 
 WEIGHTS = 'model.safetensors'
@@ -86,6 +92,55 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     if not config.get('scale_embedding', False):
         _scale(params, arguments['width'])
     return Parts('transformer', arguments, params, _preprocess(checkpoint, arguments))
+
+
+def write_model(
+    folder: Path, model: Transformer, params: Mapping[str, Any], *, pad: int, eos: int
+) -> None:
+    """Writes weights and config.json, without a tokenizer, so that MarianMTModel reads them.
+
+    The decoder starts from `pad`.
+
+    Raises:
+      UserError: Marian has no such model.
+    """
+    if (
+        (model.positions, model.norm_position) != ('sinusoidal_halves', 'post')
+        or model.norm_epsilon != 1e-5
+        or model.share_embeddings != 'all'
+        or model.activation not in _ACTIVATIONS.values()
+    ):
+        raise UserError('Marian has no such model')
+    names = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+    sizes = {
+        'ffn_dim': model.mlp_dim or 4 * model.width,
+        'attention_heads': model.num_heads,
+    }
+    config = {
+        'model_type': 'marian',
+        'architectures': ['MarianMTModel'],
+        'vocab_size': model.vocab_size,
+        'd_model': model.width,
+        'encoder_layers': model.encoder_depth,
+        'decoder_layers': model.decoder_depth,
+        **{f'{stack}_{name}': n for stack in ('encoder', 'decoder') for name, n in sizes.items()},
+        'activation_function': names[model.activation],
+        'max_position_embeddings': model.max_positions,
+        'pad_token_id': pad,
+        'decoder_start_token_id': pad,
+        'eos_token_id': eos,
+        'forced_eos_token_id': None,
+        'scale_embedding': True,
+        'share_encoder_decoder_embeddings': True,
+        'tie_word_embeddings': True,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    params = flatten_dict(params, sep='/')
+    rows = _table({'share_embeddings': 'all'})
+    tensors = write_table(rows, params, 'marian')
+    tensors[_SHARED] = tensors.pop(_TARGET)
+    write_tensors(folder / WEIGHTS, tensors)
+    write_atomically(folder / 'config.json', json.dumps(config, indent=2) + '\n')
 
 
 def _embeddings(checkpoint: Checkpoint) -> tuple[str, Tensors]:
