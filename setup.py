@@ -29,6 +29,7 @@ setup(
         'optax>=0.2.8',
         'orbax-checkpoint>=0.12.8',
         'pillow>=11',
+        'sacrebleu>=2.4',
         'scikit-learn>=1.5',
         'sentencepiece>=0.2',
         'tensorboardX>=2.6',

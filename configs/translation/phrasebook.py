@@ -1,6 +1,16 @@
 """Korean to English on the generated phrasebook: a toy language with real grammar.
 
-vitjax train --config configs/translation/phrasebook.py --workdir runs/phrasebook
+    vitjax train --config configs/translation/phrasebook.py --workdir runs/phrasebook
+    vitjax translate --checkpoint runs/phrasebook "저는 학생입니다."
+
+Of the 2,864 sentences of the test split, all of which combine words that no training sentence combines,
+0.968 are translated exactly by greedy search and 0.970 by a beam of 4; token accuracy 0.997 on the valid
+split, by which it was chosen. 148 s with compiling, as measured on two cores of an AMD EPYC CPU that had
+other work too (Python 3.11, jax 0.10.2, float32); 1.1M parameters, 52,000 training pairs packed into rows
+of 64 tokens.
+
+Most of what is left are words of which the training split holds few combinations (인형을 만들다, "make a
+doll"), and sentences with two verbs that get the same object twice.
 """
 
 import ml_collections

@@ -110,15 +110,20 @@ def test_excluded_tokens_never_come(problem, options, temperature):
 
 
 def test_frequencies_are_probabilities(problem):
+    """Of the first token, and of the second after the most frequent first one."""
     task = problem()
     source = np.repeat(task.source[:1], 4000, axis=0)
     found = sample(
         *(task.model, task.variables, source),
-        **dict(max_length=1, bos=BOS, eos=EOS, rng=jax.random.key(0)),
+        **dict(max_length=2, bos=BOS, eos=EOS, suppress=(EOS,), rng=jax.random.key(0)),
     )
-    frequencies = np.bincount(found.tokens.ravel(), minlength=6) / len(source)
-    # Four standard deviations of a frequency are at most 4 * sqrt(0.25 / 4000) = 0.032.
-    np.testing.assert_allclose(frequencies, np.exp(task.following(0)([])), atol=0.032)
+    follow = task.following(0, suppress=(EOS,))
+    first, second = np.asarray(found.tokens[:, 0]).T
+    common = np.bincount(first).argmax()
+    for prefix, tokens in (([], first), ([common], second[first == common])):
+        frequencies = np.bincount(tokens, minlength=6) / len(tokens)
+        # A frequency's standard deviation is at most sqrt(0.25 / n).
+        np.testing.assert_allclose(frequencies, np.exp(follow(prefix)), atol=2 / len(tokens) ** 0.5)
 
 
 def test_rows_are_independent(problem):

@@ -283,7 +283,7 @@ def content(name, text):
         (change('generation_config.json', bad_words_ids=[[3, 4]]), 'words of several tokens'),
         (change('generation_config.json', forced_eos_token_id=7), 'is 7, not the end 0'),
         (change('generation_config.json', early_stopping='no'), "early_stopping is 'no'"),
-        (change('generation_config.json', length_penalty='x'), 'length_penalty'),
+        (change('generation_config.json', length_penalty='x'), 'is damaged: could not convert'),
     ],
 )
 def test_bad_folders(folder, theirs, tmp_path, damage, message):

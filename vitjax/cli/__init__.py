@@ -65,6 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger('vitjax').setLevel(logging.INFO)
     try:
         return _module(args.command).run(args) or 0
     except BrokenPipeError:  # whoever reads stdout has heard enough

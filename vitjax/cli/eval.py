@@ -1,4 +1,7 @@
-"""Prints the metrics of a run's checkpoint on a split of its data, as one JSON line."""
+"""Prints the metrics of a run's checkpoint on a split of its data, as one JSON line.
+
+Any value of the run's config can be set: --config.task.sample=1000, --config.precision.compute=float32.
+"""
 
 import argparse
 import json
@@ -13,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
     )
+    parser.set_defaults(config=None)  # so that --config.KEY=VALUE is understood
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if not stored.is_file():
         raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
     # The devices of this machine, not those that the run was trained on.
-    overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1}
+    overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1} | args.overrides
     overrides |= {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
     config = read_config(
         str(stored), {key: str(value) for key, value in overrides.items() if value is not None}

@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     # A file's name may hold what the terminal cannot show.
     sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint)
+    if hasattr(pretrained.model, 'decode_step'):
+        raise UserError(f'{args.checkpoint} holds a model of sentences; use vitjax translate')
     model, labels = pretrained.model, pretrained.labels
 
     @jax.jit

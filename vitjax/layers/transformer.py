@@ -1,4 +1,4 @@
-"""The Transformer: MLP, block, and the stacks of blocks, encoder and decoder."""
+"""The Transformer: a block, and the stacks of blocks, encoder and decoder."""
 
 from collections.abc import Callable
 
@@ -9,59 +9,12 @@ from flax import linen as nn
 from vitjax.layers.attention import MultiHeadAttention
 from vitjax.layers.cache import Cache
 from vitjax.layers.choices import check_choice
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    'gelu': lambda x: jax.nn.gelu(x, approximate=False),
-    'gelu_tanh': jax.nn.gelu,
-    'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP's
-    'silu': jax.nn.silu,
-    'relu': jax.nn.relu,
-}
+from vitjax.layers.mlp import MLP
 
 
 def is_stacked(name: str) -> bool:
     """Whether the parameter of a '/'-joined name has a leading axis of layers, as a `Stack` holds it."""
     return 'blocks' in name.split('/')
-
-
-class MLP(nn.Module):
-    """Two layers over each token alone; gated, the hidden layer is act(gate) * hidden (Shazeer 2020).
-
-    SwiGLU is `gated=True` with the activation 'silu'.
-    """
-
-    hidden_dim: int
-    activation: str = 'gelu_tanh'
-    gated: bool = False
-    dropout: float = 0.0
-    deterministic: bool = True
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, T, D] -> [B, T, D]."""
-        check_choice('activation', self.activation, ACTIVATIONS)
-        width = x.shape[-1]
-
-        def dense(features, name):
-            return nn.Dense(
-                features,
-                kernel_init=nn.initializers.xavier_uniform(),
-                bias_init=nn.initializers.normal(1e-6),
-                dtype=self.dtype,
-                name=name,
-            )
-
-        activation = ACTIVATIONS[self.activation]
-        shape = x.shape
-        x = x.reshape(-1, width)  # [B * T, D]: the CPU multiplies two axes faster than three
-        hidden = dense(self.hidden_dim, 'hidden')(x)  # [B * T, M]
-        if self.gated:
-            hidden = activation(dense(self.hidden_dim, 'gate')(x)) * hidden
-        else:
-            hidden = activation(hidden)
-        hidden = nn.Dropout(self.dropout, deterministic=self.deterministic)(hidden)
-        return dense(width, 'out')(hidden).reshape(shape)
 
 
 class Block(nn.Module):
@@ -198,8 +151,7 @@ class Stack(nn.Module):
       depth: blocks L.
       num_heads: heads h of the attention.
       mlp_dim: hidden width M of the MLP.
-      activation: a name in `ACTIVATIONS`.
-      gated_mlp: whether the MLP is gated (SwiGLU with the activation 'silu').
+      activation, gated_mlp: see `vitjax.layers.mlp`.
       norm_position: 'pre' (before attention and MLP; Dosovitskiy et al. 2021, eq. 2) or 'post'
         (after each sum; Vaswani et al. 2017, section 3.1).
       norm_epsilon: of every LayerNorm.

@@ -30,7 +30,7 @@ from vitjax.models.registry import create_model, example_inputs
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
-LAYOUTS = ('google', 'marian')
+LAYOUTS = ('google', 'huggingface', 'marian', 'meta', 'timm')
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
@@ -143,10 +143,13 @@ def settle(
     Raises:
       UserError: the config or the caller contradicts the tensors, or what is needed is missing.
     """
-    tensors, config, known, overrides = (
-        {name: _as_argument(checkpoint, name, value) for name, value in values.items()}
-        for values in (tensors, config, known, overrides)
-    )
+    try:
+        tensors, config, known, overrides = (
+            {name: as_argument(name, value) for name, value in values.items()}
+            for values in (tensors, config, known, overrides)
+        )
+    except UserError as error:
+        raise UserError(f'{checkpoint.place}: {error}') from error
     facts = known | config | tensors
     said = {name: value for name, value in overrides.items() if name not in SIZES & facts.keys()}
     for whose, values in (('its config', config), ('the call', said)):
@@ -196,11 +199,11 @@ def check_grid(checkpoint: Checkpoint, arguments: Mapping[str, Any], patches: in
         )
 
 
-def _as_argument(checkpoint: Checkpoint, name: str, value: Any) -> Any:
-    """Sizes as pairs, lists as tuples, so that they can be compared."""
+def as_argument(name: str, value: Any) -> Any:
+    """Sizes as pairs and lists as tuples, so that they can be compared; UserError if it is no size."""
     try:
-        if name in ('image_size', 'patch_size') and value is not None:
+        if name in ('image_size', 'patch_size'):
             return as_pair(value)
     except (TypeError, ValueError) as error:
-        raise UserError(f'{checkpoint.place}: {name}: {error}') from error
+        raise UserError(f'{name}: {error}') from error
     return tuple(value) if isinstance(value, list) else value

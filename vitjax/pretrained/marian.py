@@ -9,8 +9,6 @@ Source: Junczys-Dowmunt et al. 2018, Marian, https://arxiv.org/abs/1804.00344; T
 """
 
 import json
-import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,14 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from vitjax.data.marian import MarianTokenizer
-from vitjax.data.text import SearchRules, TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically
 from vitjax.models.seq2seq import Transformer
 from vitjax.pretrained.files import Tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
-from vitjax.pretrained.names import (
-    DENSE,
-    MERGE_HEADS,
-    SPLIT_HEADS,
-    SPLIT_HEADS_BIAS,
-    Row,
-    count_layers,
-    read_table,
-    write_table,
-)
+from vitjax.pretrained.marian_text import preprocess_of
+from vitjax.pretrained.names import DENSE, Row, count_layers, read_table, write_table
+from vitjax.pretrained.pytorch import attention, dense, norm
 
 WEIGHTS = 'model.safetensors'
 
@@ -50,18 +39,6 @@ _ACTIVATIONS = {
 _SHARED, _HEAD = 'model.shared.weight', 'lm_head.weight'
 _SOURCE, _TARGET = (f'model.{stack}.embed_tokens.weight' for stack in ('encoder', 'decoder'))
 _CROSS_ATTENTION = 'model.decoder.layers.0.encoder_attn.q_proj.weight'
-_EARLY_STOP = {False: 'estimate', True: 'full', 'never': 'exact'}
-# What else a generation config may say that changes a translation, and where it changes nothing.
-_NEUTRAL = {
-    'no_repeat_ngram_size': 0,
-    'repetition_penalty': 1.0,
-    'min_length': 0,
-    'min_new_tokens': None,
-    'suppress_tokens': None,
-    'num_beam_groups': 1,
-}
-
-logger = logging.getLogger(__name__)
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -88,10 +65,10 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         needed=['num_heads', 'activation'],
     )
     shapes = parameter_shapes('transformer', arguments)
-    params = read_table(_table(arguments), tensors, shapes, checkpoint.place)
+    params = read_table(_table(share), tensors, shapes, checkpoint.place)
     if not config.get('scale_embedding', False):
         _scale(params, arguments['width'])
-    return Parts('transformer', arguments, params, _preprocess(checkpoint, arguments))
+    return Parts('transformer', arguments, params, preprocess_of(checkpoint, arguments))
 
 
 def write_model(
@@ -136,7 +113,7 @@ def write_model(
     }
     folder.mkdir(parents=True, exist_ok=True)
     params = flatten_dict(params, sep='/')
-    rows = _table({'share_embeddings': 'all'})
+    rows = _table('all')
     tensors = write_table(rows, params, 'marian')
     tensors[_SHARED] = tensors.pop(_TARGET)
     write_tensors(folder / WEIGHTS, tensors)
@@ -233,80 +210,9 @@ def _scale(params: dict[str, np.ndarray], width: int) -> None:
             params[f'decoder/blocks/mlp_norm/{leaf}'][-1] *= factor
 
 
-def _preprocess(checkpoint: Checkpoint, arguments: dict[str, Any]) -> TextPreprocess:
-    folder, config = Path(checkpoint.place).parent, checkpoint.config
-    options = checkpoint.sidecars.get('tokenizer_config.json', {})
-    if options.get('separate_vocabs'):
-        raise UserError(f'{folder} has two vocabularies; only models with one are read')
-    tokenizer = MarianTokenizer.load(folder)
-    rows = min(arguments['vocab_size'], arguments.get('source_vocab_size') or tokenizer.size)
-    if tokenizer.size > rows:
-        raise UserError(
-            f'{folder}: vocab.json has tokens up to {tokenizer.size - 1}, '
-            f'but the embeddings of {checkpoint.place} end at {rows - 1}'
-        )
-    for key, token in (
-        ('pad_token_id', tokenizer.pad),
-        ('decoder_start_token_id', tokenizer.bos),
-        ('eos_token_id', tokenizer.eos),
-    ):
-        if config.get(key, token) != token:
-            raise UserError(
-                f'{folder}: config.json says {key}={config[key]}, vocab.json has it at {token}'
-            )
-    languages = options.get('source_lang'), options.get('target_lang')
-    if not all(isinstance(language, str) for language in languages):
-        name = str(config.get('_name_or_path') or folder.resolve().name)
-        match = re.search(r'opus-mt-(?:tc-[a-z]+-)?([^-/]+)-([^-/]+)$', name)
-        languages = match.groups() if match else ('source', 'target')
-    longest = config.get('max_position_embeddings', 512)
-    if type(longest) is not int or longest < 2:
-        raise UserError(f'{folder}: config.json says max_position_embeddings={longest!r}')
-    return TextPreprocess(
-        tokenizer, languages, longest, _search(checkpoint, tokenizer.eos, longest)
-    )
-
-
-def _search(checkpoint: Checkpoint, eos: int, longest: int) -> SearchRules:
-    """What generation_config.json says, or config.json in its place."""
-    name = 'generation_config.json'
-    if name not in checkpoint.sidecars:
-        name = 'config.json'
-    config = {k: v for k, v in checkpoint.sidecars.get(name, {}).items() if v is not None}
-    for key, neutral in _NEUTRAL.items():
-        if config.get(key, neutral) != neutral:
-            logger.warning(
-                '%s: %s=%r of %s is not followed', checkpoint.place, key, config[key], name
-            )
-    suppress = config.get('bad_words_ids', [])
-    if not all(isinstance(word, list) and len(word) == 1 for word in suppress):
-        raise UserError(f'{checkpoint.place}: bad_words_ids of {name} has words of several tokens')
-    if config.get('forced_eos_token_id', eos) not in (eos, [eos]):
-        raise UserError(
-            f'{checkpoint.place}: forced_eos_token_id of {name} is '
-            f'{config["forced_eos_token_id"]}, not the end {eos}'
-        )
-    stop = config.get('early_stopping', False)
-    if stop not in _EARLY_STOP:
-        raise UserError(f'{checkpoint.place}: early_stopping is {stop!r} in {name}')
-    for key, kind in (('length_penalty', (int, float)), ('max_length', int)):
-        if not isinstance(config.get(key, 1), kind):
-            raise UserError(f'{checkpoint.place}: {key} is {config[key]!r} in {name}')
-    return SearchRules(
-        suppress=tuple(token for (token,) in suppress),
-        # Theirs counts the token that the decoder starts from.
-        longest=min(config.get('max_length', longest), longest) - 1,
-        forced_eos='forced_eos_token_id' in config,
-        renormalise=bool(config.get('renormalize_logits', False)),
-        length_penalty=float(config.get('length_penalty', 1.0)),
-        length_normalisation='power',
-        early_stop=_EARLY_STOP[stop],
-    )
-
-
-def _table(arguments: dict[str, Any]) -> list[Row]:
+def _table(share: str) -> list[Row]:
     """The names of tensors, tables of embeddings as `_embeddings` leaves them."""
-    bias = 'head/bias' if arguments['share_embeddings'] == 'none' else 'output_bias'
+    bias = 'head/bias' if share == 'none' else 'output_bias'
     rows = [
         Row(_TARGET, 'embedding'),
         Row(_SOURCE, 'source_embedding'),
@@ -315,40 +221,12 @@ def _table(arguments: dict[str, Any]) -> list[Row]:
     ]
     for stack in ('encoder', 'decoder'):
         theirs, ours = f'model.{stack}.layers.{{i}}', f'{stack}/blocks'
-        for attention, name in (('self_attn', 'attention'), ('encoder_attn', 'cross_attention')):
-            rows += [
-                row
-                for part in ('query', 'key', 'value')
-                for row in (
-                    Row(
-                        f'{theirs}.{attention}.{part[0]}_proj.weight',
-                        f'{ours}/{name}/{part}/kernel',
-                        SPLIT_HEADS,
-                    ),
-                    Row(
-                        f'{theirs}.{attention}.{part[0]}_proj.bias',
-                        f'{ours}/{name}/{part}/bias',
-                        SPLIT_HEADS_BIAS,
-                    ),
-                )
-            ]
-            rows += [
-                Row(
-                    f'{theirs}.{attention}.out_proj.weight',
-                    f'{ours}/{name}/out/kernel',
-                    MERGE_HEADS,
-                ),
-                Row(f'{theirs}.{attention}.out_proj.bias', f'{ours}/{name}/out/bias'),
-                *_norm(f'{theirs}.{attention}_layer_norm', f'{ours}/{name}_norm'),
-            ]
-        for number, name in ((1, 'hidden'), (2, 'out')):
-            rows += [
-                Row(f'{theirs}.fc{number}.weight', f'{ours}/mlp/{name}/kernel', DENSE),
-                Row(f'{theirs}.fc{number}.bias', f'{ours}/mlp/{name}/bias'),
-            ]
-        rows += _norm(f'{theirs}.final_layer_norm', f'{ours}/mlp_norm')
+        for their_name, name in (('self_attn', 'attention'), ('encoder_attn', 'cross_attention')):
+            parts = ('query', 'key', 'value')
+            inputs = {f'{theirs}.{their_name}.{part[0]}_proj': (part,) for part in parts}
+            rows += attention(f'{ours}/{name}', inputs, f'{theirs}.{their_name}.out_proj')
+            rows += norm(f'{theirs}.{their_name}_layer_norm', f'{ours}/{name}_norm')
+        rows += dense(f'{theirs}.fc1', f'{ours}/mlp/hidden')
+        rows += dense(f'{theirs}.fc2', f'{ours}/mlp/out')
+        rows += norm(f'{theirs}.final_layer_norm', f'{ours}/mlp_norm')
     return rows
-
-
-def _norm(theirs: str, ours: str) -> list[Row]:
-    return [Row(f'{theirs}.weight', f'{ours}/scale'), Row(f'{theirs}.bias', f'{ours}/bias')]

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax.config import base_config, complete
-from vitjax.data.preprocess import Preprocess
+from vitjax.data.preprocess import PREPROCESSING, Preprocess
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
@@ -28,7 +28,7 @@ from vitjax.pretrained.layouts import (
     layout,
     open_checkpoint,
 )
-from vitjax.pretrained.resize import resize
+from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
 
 # Arguments that change neither parameters nor what they compute; no layout stores them.
@@ -62,8 +62,10 @@ def load(source: str | Path, **overrides) -> Pretrained:
     Args:
       source: a run's folder, or a file or folder of weights of any layout in `LAYOUTS`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
-        `in_channels` or `num_classes` the weights are adapted, see `vitjax.pretrained.resize`. Others
-        say what the files do not tell, such as `num_heads`, or are switches such as `scan`, `dtype`.
+        `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
+        `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
+        switches such as `scan`, `dtype`. Also what of `Preprocess` is other than the files say:
+        `mean`, `std`, `crop`, `interpolation`, `squash`.
         Of a run's folder, `average=N` takes the mean of the newest N checkpoints (Vaswani et al.
         2017, section 6.1).
 
@@ -75,6 +77,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
+    moved = overrides.pop('prefix_positions', None)
+    facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
     weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
     if weights is None or weights.is_dir():
@@ -84,25 +88,46 @@ def load(source: str | Path, **overrides) -> Pretrained:
     else:
         checkpoint = open_checkpoint(weights)
         name = find_layout(checkpoint)
-        parts, config, step = layout(name).read(checkpoint, overrides), None, 0
+        parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
-    dtype = jnp.dtype(dtype or (config['precision']['compute'] if config else jnp.float32)).name
-    model = create_model(parts.name, **parts.arguments, dtype=jnp.dtype(dtype))
-    preprocess = _preprocess(path, parts, model)
+    if moved is not None:
+        parts = move_prefix_positions(parts, moved)
+    if facts:
+        parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
+    return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
+
+
+def assemble(
+    parts: Parts,
+    *,
+    source: str,
+    layout: str,
+    config: dict[str, Any] | None = None,
+    step: int = 0,
+    dtype: Any = None,
+) -> Pretrained:
+    """Builds the model of what was read, and puts everything together.
+
+    Args:
+      source, layout: where it comes from, for `info`.
+      config: of the run; None for weights that were not trained here.
+      step: of the checkpoint.
+      dtype: of the computation; None for the config's.
+    """
+    preprocess = _preprocess(source, parts)
     config = config or _config_of(parts, preprocess)
-    config['precision']['compute'] = dtype
+    dtype = jnp.dtype(dtype or config['precision']['compute'])
+    config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
-    info = {'config': config, 'step': step, 'source': str(source)}
+    params = unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/')
+    info = {'config': config, 'step': step, 'source': source, 'layout': layout}
     return Pretrained(
-        model=model,
-        variables={
-            'params': unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/'),
-            **parts.state,
-        },
+        model=create_model(parts.name, **parts.arguments, dtype=dtype),
+        variables={'params': params, **parts.state},
         preprocess=preprocess,
         labels=parts.labels,
-        info=info | {'layout': name, 'resampling': parts.resampling},
+        info=info | {'resampling': parts.resampling},
     )
 
 
@@ -129,7 +154,13 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, {} if alone else sidecars))
+    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    try:
+        _check_written(pretrained, format, checkpoint)
+    except UserError as error:
+        raise UserError(f'{format} cannot hold this model: {error}') from error
+    if alone:
+        _check_alone(pretrained, format, dataclasses.replace(checkpoint, sidecars={}))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -140,23 +171,50 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
             write_atomically(place / name, json.dumps(value, indent=2) + '\n')
 
 
+def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    try:
+        return layout(name).read(checkpoint, overrides)
+    except UserError:
+        raise
+    # What files beside the weights say may be of any type.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(
+            f'{checkpoint.place}, or what lies beside it, is damaged: {reason}'
+        ) from error
+
+
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    try:
-        parts = layout(format).read(checkpoint, {})
-    except UserError as error:
-        raise UserError(f'{format} cannot hold this model: {error}') from error
-    model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'{format} cannot hold this model: its {name} is {value!r}, and what would be written '
-                f'reads as {read.get(name)!r}'
-            )
+    parts = _read(format, checkpoint, {})
+    _check_facts(pretrained, parts)
+    params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
-            raise UserError(f'{format} cannot hold this model: {path} would come back changed')
+            raise UserError(f'{path} would come back changed')
+
+
+def _check_alone(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+    """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
+    try:
+        parts = _read(format, checkpoint, {})
+    except UserError:
+        return
+    try:
+        _check_facts(pretrained, parts)
+    except UserError as error:
+        raise UserError(
+            f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
+        ) from error
+
+
+def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
+    read = _facts(create_model(parts.name, **parts.arguments))
+    for name, value in _facts(pretrained.model).items():
+        if read.get(name) != value:
+            raise UserError(
+                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
+            )
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
@@ -170,22 +228,26 @@ def _facts(model: nn.Module) -> dict[str, Any]:
     facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
     if facts['model'] == 'ViT':
         facts['mlp_dim'] = model.mlp_dim or 4 * model.width
-        facts['class_token'] = model.pooling == 'cls' or bool(model.class_token)
+        facts['class_token'] = bool(model.prefix['class_token'])
+        facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
+        facts['pool_prefix'] = model.pools_prefix
         facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
         facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
     return facts
 
 
-def _preprocess(path: Path, parts: Parts, model: nn.Module) -> Preprocess:
+def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:
     if isinstance(parts.preprocess, TextPreprocess):
         return parts.preprocess
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
-    if model.in_channels == 1:  # what holds for RGB, on average
-        facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
+    model = create_model(parts.name, **parts.arguments)
     try:
+        facts = dict(parts.preprocess)
+        facts |= {name: tuple(map(float, facts[name])) for name in ('mean', 'std')}
+        if model.in_channels == 1:  # what holds for RGB, on average
+            facts |= {name: (sum(facts[name]) / len(facts[name]),) for name in ('mean', 'std')}
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
-    except TypeError as error:
-        raise UserError(f'{path}: its preprocessing is damaged: {error}') from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
 
 
 def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:

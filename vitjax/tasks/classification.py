@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 
 from vitjax.data.inputs import ImageData, open_images
+from vitjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Classification:
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The labelled images that `config.data` names."""
+        if 'image_size' not in config.model:
+            raise UserError(f'classification takes a model of images, not {config.model.name}')
         return open_images(config)
 
     def metrics(

@@ -1,6 +1,7 @@
 """Translation: cross-entropy of the next token of the target, and BLEU of what the model writes itself."""
 
 import dataclasses
+import logging
 from typing import Annotated, Any
 
 import jax
@@ -10,7 +11,10 @@ from flax import linen as nn
 
 from vitjax.config import Count, Range
 from vitjax.data.sentences import TextData, open_sentences
+from vitjax.errors import UserError
 from vitjax.generation.translation import translate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Translation:
 
     def open_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says."""
+        if 'vocab_size' not in config.model:
+            raise UserError(
+                f'translation takes a model such as transformer_base, not {config.model.name}'
+            )
         return open_sentences(config)
 
     def metrics(
@@ -80,7 +88,10 @@ class Translation:
     def quality(
         self, model: nn.Module, variables: dict[str, Any], data: TextData
     ) -> dict[str, float]:
-        """BLEU, chrF++ and the share of exact matches of a sample that the model translates itself."""
+        """BLEU, chrF++ and the share of exact matches of a sample that the model translates itself.
+
+        sacrebleu measures the first two; its signatures are logged.
+        """
         if not self.sample:
             return {}
         import sacrebleu
@@ -97,8 +108,8 @@ class Translation:
         )
         found = [best[0].text for best in found]
         wanted = [pair['target'] for pair in pairs]
-        return {
-            'bleu': sacrebleu.corpus_bleu(found, [wanted]).score,
-            'chrf': sacrebleu.corpus_chrf(found, [wanted], word_order=2).score,
-            'exact_match': sum(map(str.__eq__, found, wanted)) / len(wanted),
-        }
+        scores = {}
+        for name, metric in (('bleu', sacrebleu.BLEU()), ('chrf', sacrebleu.CHRF(word_order=2))):
+            scores[name] = metric.corpus_score(found, [wanted]).score
+            logger.info('%s of %d sentences: %s', name, len(found), metric.get_signature())
+        return scores | {'exact_match': sum(map(str.__eq__, found, wanted)) / len(wanted)}
