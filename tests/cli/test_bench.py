@@ -1,8 +1,9 @@
 import json
+import sys
 
 import pytest
 
-from vitjax.analysis import benchmark
+from vitjax.analysis import benchmark, decoding
 from vitjax.cli import bench, main
 
 TINY = [
@@ -33,7 +34,9 @@ def test_what_is_measured(measured):
     assert measured['input_images_per_second'] == 123
     assert measured['temporary_bytes'] > 0
     for name in ('forward', 'train_step'):
-        assert measured[name].keys() == {'seconds', 'flops_per_second', 'share_of_matmul'}
+        assert measured[name].keys() == {
+            *('seconds', 'flops_per_second', 'share_of_matmul', 'per_second')
+        }
         assert all(values['median'] > 0 for values in measured[name].values())
         assert all(values['spread'] >= 0 for values in measured[name].values())
 
@@ -79,3 +82,48 @@ def test_table(measured, monkeypatch, capsys):
 def test_mistakes(words, message, capsys):
     assert main(['bench', *words]) == 2
     assert message in capsys.readouterr().err
+
+
+TRANSLATOR = [
+    *('--model', 'transformer_tiny', '--batch_size', '2', '--steps', '1', '--debug'),
+    *('--config.model.width=8', '--config.model.num_heads=2', '--config.model.mlp_dim=8'),
+    *('--config.model.encoder_depth=1', '--config.model.decoder_depth=1'),
+    '--config.model.vocab_size=1000',
+]
+
+
+def test_a_translator(monkeypatch, capsys):
+    def measure(names, rounds):
+        del rounds
+        return dict.fromkeys(names, 0.5)
+
+    monkeypatch.setattr(benchmark, 'seconds_to_import', measure)
+    monkeypatch.setattr(decoding, 'TOKENS', 3)
+    with monkeypatch.context() as patch:
+        # Without transformers: a name that is None cannot be imported.
+        patch.setitem(sys.modules, 'transformers', None)
+        assert main(['bench', *TRANSLATOR, '--json']) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured['unit'], measured['examples']) == ('tokens', '64 + 64 tokens')
+    per_second = measured['train_step']['per_second']['median']
+    seconds = measured['train_step']['seconds']['median']
+    assert 2 * 64 < per_second * seconds <= 2 * 2 * 64  # packed: most of the tokens are real
+    found = measured['decoding']
+    assert found['peer'] == 'none: transformers and torch are not installed'
+    for name in ('greedy', 'beam search'):
+        assert found[name].keys() == {'tokens_per_second'}
+    monkeypatch.setattr(bench, '_measure', lambda *args, **options: measured)
+    assert main(['bench', *TRANSLATOR]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith('transformer_tiny, batch 2 of 64 + 64 tokens, float32, on 1 x ')
+    names = [row[:36].strip() for row in rows]
+    assert names[4:] == [
+        *('matmul 2048, float32', 'forward', 'train step', 'its temporaries'),
+        *('greedy', 'beam search of 4', 'its peer'),
+    ]
+    middle = {'median': 2, 'spread': 0.1}
+    compared = {'tokens_per_second_of_peer': middle, 'ratio': middle}
+    for name in ('greedy', 'beam search'):
+        found[name] |= compared | {'same_tokens': 1.0}
+    assert main(['bench', *TRANSLATOR]) == 0
+    assert capsys.readouterr().out.count('ratio 2.00 +- 10%, 100% the same') == 2

@@ -81,8 +81,8 @@ def test_many_at_once(tokenizer):
 
 def test_same_texts_same_tokenizer(kind, tokenizer, tmp_path):
     assert Tokenizer.train(iter(TEXTS), kind=kind, vocab_size=380).model == tokenizer.model
-    tokenizer.save(tmp_path / 'tokenizer.model')
-    loaded = Tokenizer.load(tmp_path / 'tokenizer.model')
+    tokenizer.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
     assert loaded.size == tokenizer.size
     assert loaded.encode_all(TEXTS) == tokenizer.encode_all(TEXTS)
 
@@ -110,5 +110,5 @@ def test_what_cannot_be_loaded(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        Tokenizer.load(path)
+        Tokenizer.load(tmp_path)
     assert '\n' not in str(caught.value)

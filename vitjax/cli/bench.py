@@ -2,7 +2,9 @@
 
 Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
 square matrix product; their share of its rate is that of FLOPs a second within each round, counting
-matrix products only and three forward passes for a train step. Any value of the config can be set:
+matrix products only and three forward passes for a train step. Of a Transformer that translates, not
+input but greedy and beam search are measured, in turn with transformers and the same weights where
+transformers and torch are installed. Any value of the config can be set:
 --config.precision.compute=bfloat16, --config.model.scan=true.
 """
 
@@ -30,26 +32,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from vitjax.analysis.benchmark import write_photographs
-    from vitjax.config import base_config, complete
+    from vitjax.config import complete
     from vitjax.errors import UserError
-    from vitjax.layers.patches import as_pair
+    from vitjax.models.registry import create_model
+    from vitjax.models.seq2seq import Transformer
 
     if args.steps < 1:
         raise UserError(f'--steps must be at least 1, not {args.steps}')
+    config_of = _translation if isinstance(create_model(args.model), Transformer) else _images
     with tempfile.TemporaryDirectory() as folder:
-        config = base_config()
-        config.model.update(name=args.model, image_size=args.image_size, num_classes=2)
-        config.data.update(name='folder', path=folder, eval_split='train')
-        config.augment.update(crop=(0.08, 1.0), flip=True)
+        config = config_of(args, folder)
         config.update(batch_size=args.batch_size, steps=args.steps)
         config = complete(config, args.overrides)
-        write_photographs(
-            Path(folder), 2 if args.no_input else 32, as_pair(config.model.image_size)
-        )
+        if config_of is _images:
+            _write_images(config, folder, 2 if args.no_input else 32)
         results = _measure(config, args.steps, with_input=not args.no_input)
     print(json.dumps(results) if args.json else _table(results))
     return 0
+
+
+def _images(args: argparse.Namespace, folder: str):
+    from vitjax.config import base_config
+
+    config = base_config()
+    config.model.update(name=args.model, image_size=args.image_size, num_classes=2)
+    config.data.update(name='folder', path=folder, eval_split='train')
+    config.augment.update(crop=(0.08, 1.0), flip=True)
+    return config
+
+
+def _write_images(config, folder: str, count: int) -> None:
+    from vitjax.analysis.benchmark import write_photographs
+    from vitjax.layers.patches import as_pair
+
+    write_photographs(Path(folder), count, as_pair(config.model.image_size))
+
+
+def _translation(args: argparse.Namespace, folder: str):
+    """Packed sentences of the phrasebook; positions and norms as MarianMT has them, to compare."""
+    from vitjax.config import base_config
+    from vitjax.models.registry import SENTENCE
+
+    del folder
+    config = base_config()
+    config.task.name = 'translation'
+    config.model.update(name=args.model, positions='sinusoidal_halves', norm_epsilon=1e-5)
+    config.data.update(name='phrasebook', train_split='train[:2000]', eval_split='valid[:8]')
+    config.text.update(languages=('ko', 'en'), vocab_size=1000, max_length=SENTENCE)
+    return config
 
 
 def _measure(config, steps: int, with_input: bool) -> dict:
@@ -64,12 +94,15 @@ def _measure(config, steps: int, with_input: bool) -> dict:
         seconds_to_import,
     )
     from vitjax.analysis.flops import model_cost
+    from vitjax.models.registry import SENTENCE
     from vitjax.training.experiment import Experiment
     from vitjax.training.sharding import to_devices
 
     experiment = Experiment(config)
     batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
-    batch = to_devices(next(batches), experiment.mesh)
+    first = next(batches)
+    batch = to_devices(first, experiment.mesh)
+    translates = config.task.name == 'translation'
     state = experiment.init_state()
     _, flops = model_cost(experiment.model)
 
@@ -93,11 +126,11 @@ def _measure(config, steps: int, with_input: bool) -> dict:
         square = jnp.ones((side, side))
         multiply = jax.jit(jnp.matmul)
         # Name -> what is timed, and its FLOPs on one device.
-        images = config.batch_size / jax.device_count()
+        examples = config.batch_size / jax.device_count()
         timed = {
             'matmul': (lambda: multiply(square, square), 2 * side**3),
-            'forward': (lambda: forward_step(sums, state.variables, batch), images * flops),
-            'train_step': (train, 3 * images * flops),
+            'forward': (lambda: forward_step(sums, state.variables, batch), examples * flops),
+            'train_step': (train, 3 * examples * flops),
         }
         functions = {name: function for name, (function, _) in timed.items()}
         seconds_in_turn(functions, 1)
@@ -107,7 +140,6 @@ def _measure(config, steps: int, with_input: bool) -> dict:
     results = {
         'model': config.model.name,
         'batch_size': config.batch_size,
-        'image_size': list(experiment.data.preprocess.image_size),
         'compute': config.precision.compute,
         'devices': [device.device_kind for device in jax.devices()],
         'import_seconds': seconds_to_import(IMPORTS, min(steps, 5)),
@@ -117,13 +149,27 @@ def _measure(config, steps: int, with_input: bool) -> dict:
         'temporary_bytes': train_step.memory_analysis().temp_size_in_bytes,
         'matmul': {'side': side, 'flops_per_second': median_and_spread(rates['matmul'])},
     }
+    if translates:
+        # Padding is no token.
+        count = sum(int((first[f'{side}_segment'] > 0).sum()) for side in ('source', 'target'))
+        results |= {'unit': 'tokens', 'examples': f'{SENTENCE} + {SENTENCE} tokens'}
+    else:
+        count, size = config.batch_size, list(experiment.data.preprocess.image_size)
+        results |= {'unit': 'images', 'image_size': size, 'examples': 'x'.join(map(str, size))}
     for name in ('forward', 'train_step'):
         results[name] = {
             'seconds': median_and_spread(seconds[name]),
             'flops_per_second': median_and_spread(rates[name]),
             'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
         }
-    if with_input:
+        results[name]['per_second'] = median_and_spread(count / seconds[name])
+    if translates:
+        from vitjax.analysis.decoding import compare_decoders
+
+        results['decoding'] = compare_decoders(
+            experiment.model, state.variables, batch_size=config.batch_size, rounds=steps
+        )
+    elif with_input:
         results['input_images_per_second'] = images_per_second(batches, seconds=3)
     batches.close()
     return results
@@ -131,7 +177,6 @@ def _measure(config, steps: int, with_input: bool) -> dict:
 
 def _table(results: dict) -> str:
     """The results, a line each: what, how much, and what that is made of or compares to."""
-    height, width = results['image_size']
     imports = results['import_seconds']
     first, matmul = results['first_step_seconds'], results['matmul']
     gigaflops = matmul['flops_per_second']
@@ -153,23 +198,43 @@ def _table(results: dict) -> str:
     ]
     for name in ('forward', 'train_step'):
         seconds, share = results[name]['seconds'], results[name]['share_of_matmul']
-        rate = results['batch_size'] / seconds['median']
+        rate = results[name]['per_second']['median']
         rows.append(
             (
                 name.replace('_', ' '),
                 f'{1000 * seconds["median"]:.1f} ms',
-                f'+- {seconds["spread"]:.0%}, {rate:.1f} images/s, '
+                f'+- {seconds["spread"]:.0%}, {rate:.1f} {results["unit"]}/s, '
                 f'{share["median"]:.0%} of matmul +- {share["spread"]:.0%}',
             )
         )
     rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
     if 'input_images_per_second' in results:
         rate = results['input_images_per_second']
-        made_of = f'JPEG of {height}x{width}, decoded, cropped, flipped'
+        made_of = f'JPEG of {results["examples"]}, decoded, cropped, flipped'
         rows.append(('input', f'{rate:.0f} images/s', made_of))
+    if 'decoding' in results:
+        rows += _decoding(results['decoding'])
     title = (
-        f'{results["model"]}, batch {results["batch_size"]} of {height}x{width}, '
+        f'{results["model"]}, batch {results["batch_size"]} of {results["examples"]}, '
         f'{results["compute"]}, on {len(results["devices"])} x {results["devices"][0]}'
     )
     lines = [f'{what:<36}{much:>18}   {more}'.rstrip() for what, much, more in rows]
     return '\n'.join([title, *lines])
+
+
+def _decoding(results: dict) -> list[tuple[str, str, str]]:
+    """Rows of the table: what is written, how fast, and how that compares to the peer."""
+    rows = []
+    for name, beams in (('greedy', ''), ('beam search', f' of {results["beams"]}')):
+        found = results[name]
+        rate = found['tokens_per_second']
+        more = f'+- {rate["spread"]:.0%}, {results["tokens"]} tokens each'
+        if 'ratio' in found:
+            peer, ratio = found['tokens_per_second_of_peer'], found['ratio']
+            more += (
+                f'; peer {peer["median"]:.1f} +- {peer["spread"]:.0%}, '
+                f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}, '
+                f'{found["same_tokens"]:.0%} the same'
+            )
+        rows.append((name + beams, f'{rate["median"]:.1f} tokens/s', more))
+    return [*rows, ('its peer', '', results['peer'])]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitjax.data.marian import VOCABULARY, MarianTokenizer
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
 from vitjax.files import read_json, write_atomically
@@ -18,6 +19,28 @@ _SHORTEST = 16
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchRules:
+    """By which rules the translations of a model are searched; see `vitjax.generation`.
+
+    The defaults are for models that are trained here; other families have their own.
+
+    Attributes:
+      suppress: tokens that are never written; None for the begin and the padding.
+      longest: most tokens of a translation; None for no limit.
+      forced_eos, renormalise: see `vitjax.generation.greedy`.
+      length_penalty, length_normalisation, early_stop: see `vitjax.generation.beam_search`.
+    """
+
+    suppress: tuple[int, ...] | None = None
+    longest: int | None = None
+    forced_eos: bool = False
+    renormalise: bool = True
+    length_penalty: float = 0.6
+    length_normalisation: str = 'gnmt'
+    early_stop: str = 'exact'
+
+
+@dataclasses.dataclass(frozen=True)
 class TextPreprocess:
     """Encodes sentences for a model and decodes what it answers.
 
@@ -25,14 +48,16 @@ class TextPreprocess:
       tokenizer: of both languages.
       languages: (source, target), as 'ko' and 'en'.
       max_length: tokens of a sentence and its end that the model takes at most.
+      search: how the model's translations are searched.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | MarianTokenizer
     languages: tuple[str, str]
     max_length: int
+    search: SearchRules = SearchRules()
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Texts -> tokens int32 [B, S], with the end and padded with 0, and mask bool [B, S].
+        """Texts -> tokens int32 [B, S], with the end and padded, and mask bool [B, S].
 
         S is the smallest of 16, 32, 64 ... and `max_length` that holds them all, so that few shapes
         have to be compiled. A longer text is cut at `max_length`, with a warning.
@@ -83,9 +108,10 @@ class TextPreprocess:
         return self.tokenizer.eos
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.model` and `text.json`."""
-        self.tokenizer.save(folder / 'tokenizer.model')
+        """Writes the tokenizer's files and `text.json`."""
+        self.tokenizer.save(folder)
         values = {'languages': self.languages, 'max_length': self.max_length}
+        values['search'] = dataclasses.asdict(self.search)
         write_atomically(folder / 'text.json', json.dumps(values, indent=2) + '\n')
 
     @classmethod
@@ -95,9 +121,14 @@ class TextPreprocess:
         try:
             source, target = values['languages']
             max_length = int(values['max_length'])
-        except (KeyError, TypeError, ValueError) as error:
+            rules = values.get('search', {})
+            if rules.get('suppress') is not None:
+                rules['suppress'] = tuple(rules['suppress'])
+            search = SearchRules(**rules)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'{folder / "text.json"} is damaged: {error!r}') from error
-        return cls(Tokenizer.load(folder / 'tokenizer.model'), (source, target), max_length)
+        kind = MarianTokenizer if (folder / VOCABULARY).is_file() else Tokenizer
+        return cls(kind.load(folder), (source, target), max_length, search)
 
 
 def cut(tokens: list[int], length: int) -> list[int]:

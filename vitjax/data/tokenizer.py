@@ -9,11 +9,15 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
 
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+_FILE = 'tokenizer.model'
 _SENTENCES = 1_000_000  # that training sees at most; memory and time grow with them
 
 
@@ -25,6 +29,18 @@ def normalise(text: str) -> str:
     """
     text = re.sub('[\ud800-\udfff]', '\ufffd', text).replace('▁', ' ')
     return ' '.join(unicodedata.normalize('NFC', text).split())
+
+
+def sentencepiece_processor(model: bytes) -> 'SentencePieceProcessor':
+    """What encodes and decodes with a trained model; UserError if the bytes are none."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise UserError(f'not a model of sentencepiece: {error}') from error
+    return processor
 
 
 class Tokenizer:
@@ -40,14 +56,8 @@ class Tokenizer:
     pad, unk, bos, eos = range(4)
 
     def __init__(self, model: bytes):
-        import sentencepiece
-
         self.model = model
-        self._processor = sentencepiece.SentencePieceProcessor()
-        try:
-            self._processor.LoadFromSerializedProto(model)
-        except RuntimeError as error:
-            raise UserError(f'not a model of sentencepiece: {error}') from error
+        self._processor = sentencepiece_processor(model)
 
     @classmethod
     def train(
@@ -88,8 +98,9 @@ class Tokenizer:
         return cls(model.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> 'Tokenizer':
+    def load(cls, folder: Path) -> 'Tokenizer':
         """Reads what `save` wrote; UserError if it is missing or damaged."""
+        path = folder / _FILE
         try:
             return cls(path.read_bytes())
         except OSError as error:
@@ -97,8 +108,9 @@ class Tokenizer:
         except UserError as error:
             raise UserError(f'{path} is damaged: {error}') from error
 
-    def save(self, path: Path) -> None:
-        write_atomically(path, self.model)
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.model`."""
+        write_atomically(folder / _FILE, self.model)
 
     @property
     def size(self) -> int:

@@ -44,6 +44,7 @@ def beam_search(
     pad: int = 0,
     suppress: tuple[int, ...] = (),
     forced_eos: bool = False,
+    renormalise: bool = True,
     beam_size: int = 4,
     n_best: int = 1,
     length_penalty: float = 0.6,
@@ -56,11 +57,11 @@ def beam_search(
     probable results are candidates: K of them at least have not ended and the best K of these live
     on. Those among the first K that have ended, or reached `max_length`, are finished. These are the
     rules of transformers' `generate`, whose results are the same with `length_normalisation='power'`,
-    one token less of `max_length` (which there counts the first) and `renormalize_logits=True`.
+    one token less of `max_length` (which there counts the first) and its `renormalize_logits`.
 
     Args:
-      model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos: see
-        `vitjax.generation.greedy`.
+      model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos,
+        renormalise: see `vitjax.generation.greedy`.
       beam_size: live hypotheses K of a sentence.
       n_best: how many of the finished ones to return, at most K.
       length_penalty: alpha; the higher, the longer the sentences that win (if above 0).
@@ -106,10 +107,15 @@ def beam_search(
         length = state.length + 1
         last = length == max_length
         following = log_softmax(
-            logits[:, 0], last, eos=eos, suppress=suppress, forced_eos=forced_eos
+            logits[:, 0],
+            last,
+            eos=eos,
+            suppress=suppress,
+            forced_eos=forced_eos,
+            renormalise=renormalise,
         )  # [B * K, V]
         total = state.log_probabilities[..., None] + following.reshape(batch, beams, -1)
-        total, best = jax.lax.top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
+        total, best = _top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
         parents, current = jnp.divmod(best, following.shape[-1])
         tokens = _pick(state.tokens, parents).at[:, :, state.length].set(current)  # [B, 2K, T]
         ends = (current == eos) | last
@@ -168,6 +174,11 @@ def beam_search(
     )
     finished = jax.lax.while_loop(unfinished, step, start).finished
     return jax.tree.map(lambda x: x[:, :n_best], finished)
+
+
+def _top_k(values, k):
+    """`jax.lax.top_k`, behind a barrier: where XLA sees slices of the result, it sorts all values."""
+    return jax.lax.optimization_barrier(jax.lax.top_k(values, k))
 
 
 def _pick(tree, index):

@@ -10,7 +10,7 @@ from flax import linen as nn
 from vitjax.errors import UserError
 
 # Arguments of every way to generate that are part of what is compiled.
-STATIC = ('model', 'max_length', 'bos', 'eos', 'pad', 'suppress', 'forced_eos')
+STATIC = ('model', 'max_length', 'bos', 'eos', 'pad', 'suppress', 'forced_eos', 'renormalise')
 
 
 class Hypotheses(NamedTuple):
@@ -51,19 +51,27 @@ def prefill(
 
 
 def log_softmax(
-    logits: jax.Array, last: jax.Array, *, eos: int, suppress: tuple[int, ...], forced_eos: bool
+    logits: jax.Array,
+    last: jax.Array,
+    *,
+    eos: int,
+    suppress: tuple[int, ...],
+    forced_eos: bool,
+    renormalise: bool,
 ) -> jax.Array:
     """Log-probabilities [B, V] of the next token over those that may come.
 
     Args:
       logits: [B, V] float32.
       last: bool scalar, whether `max_length` leaves room for this token alone.
-      eos, suppress, forced_eos: see `vitjax.generation.greedy`.
+      eos, suppress, forced_eos, renormalise: see `vitjax.generation.greedy`.
     """
     tokens = np.arange(logits.shape[-1])
-    if suppress:
-        logits = jnp.where(np.isin(tokens, suppress), -jnp.inf, logits)
-    found = jax.nn.log_softmax(logits)
+    hidden = np.isin(tokens, suppress)
+    if renormalise:
+        found = jax.nn.log_softmax(jnp.where(hidden, -jnp.inf, logits))
+    else:
+        found = jnp.where(hidden, -jnp.inf, jax.nn.log_softmax(logits))
     if forced_eos:
         found = jnp.where(last, jnp.where(tokens == eos, 0.0, -jnp.inf), found)
     return found

@@ -35,6 +35,7 @@ def greedy(
     pad: int = 0,
     suppress: tuple[int, ...] = (),
     forced_eos: bool = False,
+    renormalise: bool = True,
 ) -> Hypotheses:
     """The most probable token each time, until every sentence has ended.
 
@@ -50,9 +51,10 @@ def greedy(
       bos: the token that the decoder starts from.
       eos: the token that ends a sentence.
       pad: fills up what comes after it.
-      suppress: tokens that are never written; the others share their probability.
+      suppress: tokens that are never written.
       forced_eos: whether a sentence that has not ended ends at `max_length`, with a token of
         probability 1, and is not cut off.
+      renormalise: whether the probability of suppressed tokens is shared by the others, or lost.
 
     Returns:
       Hypotheses with n = 1, whose scores are the log-probabilities.
@@ -72,6 +74,7 @@ def greedy(
         pad=pad,
         suppress=suppress,
         forced_eos=forced_eos,
+        renormalise=renormalise,
     )
 
 
@@ -89,6 +92,7 @@ def sample(
     pad: int = 0,
     suppress: tuple[int, ...] = (),
     forced_eos: bool = False,
+    renormalise: bool = True,
     temperature: float | jax.Array = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -99,8 +103,8 @@ def sample(
     several samples of a sentence repeat it.
 
     Args:
-      model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos: see
-        `greedy`.
+      model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos,
+        renormalise: see `greedy`.
       rng: a key of `jax.random`.
       temperature: divides the log-probabilities before they are drawn from; 0 is greedy. May change
         without compiling again.
@@ -154,6 +158,7 @@ def sample(
         pad=pad,
         suppress=suppress,
         forced_eos=forced_eos,
+        renormalise=renormalise,
     )
 
 
@@ -170,6 +175,7 @@ def _generate(
     pad: int,
     suppress: tuple[int, ...],
     forced_eos: bool,
+    renormalise: bool,
 ) -> Hypotheses:
     """Writes the tokens that `choose(log-probabilities [B, V], length)` -> [B] picks."""
     batch = len(source)
@@ -187,6 +193,7 @@ def _generate(
             eos=eos,
             suppress=suppress,
             forced_eos=forced_eos,
+            renormalise=renormalise,
         )  # [B, V]
         chosen = choose(log_probabilities, state.length)
         current = jnp.where(state.ended, pad, chosen)

@@ -104,17 +104,37 @@ def search(
     beam_size: int = 1,
     n_best: int = 1,
 ) -> Hypotheses:
-    """Greedy or beam search for source tokens [B, S], up to twice as many target tokens."""
-    longest = 2 * source.shape[1]
+    """Greedy or beam search for source tokens [B, S] by the rules of the model's family.
+
+    A translation has up to twice as many tokens as the source, its padding included.
+    """
+    rules = preprocess.search
+    limits = [2 * source.shape[1], rules.longest]
+    if model.positions == 'learned':
+        limits.append(model.max_positions)
+    suppress = rules.suppress
+    if suppress is None:
+        suppress = tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos}))
     options = dict(
-        max_length=min(longest, model.max_positions) if model.positions == 'learned' else longest,
+        max_length=min(limit for limit in limits if limit is not None),
         bos=preprocess.bos,
         eos=preprocess.eos,
         pad=preprocess.pad,
-        suppress=tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos})),
+        suppress=suppress,
+        forced_eos=rules.forced_eos,
+        renormalise=rules.renormalise,
     )
     if beam_size == 1:
         return greedy(model, variables, source, mask, **options)
     return beam_search(
-        model, variables, source, mask, **options, beam_size=beam_size, n_best=n_best
+        model,
+        variables,
+        source,
+        mask,
+        **options,
+        beam_size=beam_size,
+        n_best=n_best,
+        length_penalty=rules.length_penalty,
+        length_normalisation=rules.length_normalisation,
+        early_stop=rules.early_stop,
     )

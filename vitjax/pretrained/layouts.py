@@ -30,12 +30,15 @@ from vitjax.models.registry import create_model, example_inputs
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
-LAYOUTS = ('google', 'huggingface', 'meta', 'timm')
+LAYOUTS = ('google', 'huggingface', 'marian', 'meta', 'timm')
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
 
-_SIDECARS = ('config.json', 'preprocessor_config.json')
+_SIDECARS = (
+    *('config.json', 'preprocessor_config.json'),
+    *('generation_config.json', 'tokenizer_config.json'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
