@@ -51,6 +51,10 @@ PARAMETERS = {
     'r26_vit_b32': 101_383_976,
     'r50_vit_b16': 98_659_112,
     'r50_vit_l32': 328_994_856,
+    'mae': 111_655_680,
+    'mae_b16': 111_655_680,
+    'mae_l16': 329_239_296,
+    'mae_h14': 656_613_964,
 }
 
 HEADLESS = {'num_classes': 0}
@@ -101,6 +105,12 @@ PUBLISHED = [
     ('vit_m32', {'num_classes': 512}, 39.69, 3.99),
     ('vit_m16', {'num_classes': 512}, 38.59, 15.98),
     ('vit_h16', {'num_classes': 1024}, 632.23, 254.63),
+    # facebookresearch/mae, models_mae.py, less the fixed positions that it stores: 197 of 768 and of 512
+    # numbers, 197 of 1,024 and 512, 257 of 1,280 and 512.
+    ('mae', {}, 111.907840 - 0.252160, None),
+    ('mae_b16', {}, 111.907840 - 0.252160, None),
+    ('mae_l16', {}, 329.541888 - 0.302592, None),
+    ('mae_h14', {}, 657.074508 - 0.460544, None),
     # Zhai et al. 2022, table 2, which leaves the classifier out.
     ('vit_b28', ENCODER, 87, 11.3),
     ('vit_g14', ENCODER, 1011, 533.1),

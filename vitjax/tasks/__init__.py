@@ -9,5 +9,6 @@ A task has
 """
 
 from vitjax.tasks.classification import Classification
+from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
 
-TASKS = {'classification': Classification}
+TASKS = {'classification': Classification, 'masked_autoencoding': MaskedAutoencoding}

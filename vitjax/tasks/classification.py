@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 
 from vitjax.data.inputs import ImageData, open_images
+from vitjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,16 @@ class Classification:
             raise ValueError(f'label_smoothing must be in [0, 1), not {self.label_smoothing}')
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
-        """The labelled images that `config.data` names."""
-        return open_images(config)
+        """The labelled images that `config.data` names; UserError if the model's classes are others."""
+        data, model = open_images(config), config.model
+        if 'num_classes' not in model:
+            raise UserError(f'config.model.name {model.name} has no classes to tell apart')
+        if data.labels and model.num_classes != len(data.labels):
+            raise UserError(
+                f'config.model.num_classes is {model.num_classes}, but {config.data.name} has '
+                f'{len(data.labels)} classes; add --config.model.num_classes={len(data.labels)}'
+            )
+        return data
 
     def metrics(
         self,
