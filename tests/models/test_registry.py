@@ -9,8 +9,10 @@ from vitjax.errors import UserError
 # Parameters with 1,000 classes at 224 pixels. From google-research/vision_transformer
 # (vit_jax/models_test.py): Ti/16, S/32, S/16, B/32, B/16, B/8, L/32, L/16, H/14 and all hybrids. From
 # torchvision (models/vision_transformer.py, models/resnet.py): B/32, B/16, L/32, L/16, H/14, ResNet-18,
-# ResNet-50. The others follow from the sizes in the papers; nobody publishes them to the last digit,
-# so the rows of PUBLISHED must hold for them. The CNNs are our own: 10 classes, 3 channels.
+# ResNet-50. From timm 1.0.31, built there: DeiT, DeiT III and DINOv2; with registers DINOv2 has one
+# position more here, as at Meta, that of the class token. The others follow from the sizes in the
+# papers; nobody publishes them to the last digit, so the rows of PUBLISHED must hold for them. The
+# CNNs are our own: 10 classes, 3 channels.
 PARAMETERS = {
     'cnn': 288_746,
     'cnn_ti': 72_954,
@@ -51,6 +53,25 @@ PARAMETERS = {
     'r26_vit_b32': 101_383_976,
     'r50_vit_b16': 98_659_112,
     'r50_vit_l32': 328_994_856,
+    'deit_ti16': 5_717_416,
+    'deit_s16': 22_050_664,
+    'deit_b16': 86_567_656,
+    'deit_ti16_distilled': 5_910_800,
+    'deit_s16_distilled': 22_436_432,
+    'deit_b16_distilled': 87_338_192,
+    'deit3_s16': 22_059_496,
+    'deit3_m16': 38_849_512,
+    'deit3_b16': 86_585_320,
+    'deit3_l16': 304_374_760,
+    'deit3_h14': 632_126_440,
+    'dinov2_s14': 22_056_192,
+    'dinov2_b14': 86_579_712,
+    'dinov2_l14': 304_367_616,
+    'dinov2_g14': 1_136_479_232,
+    'dinov2_s14_reg4': 22_057_344 + 384,
+    'dinov2_b14_reg4': 86_582_016 + 768,
+    'dinov2_l14_reg4': 304_370_688 + 1024,
+    'dinov2_g14_reg4': 1_136_483_840 + 1536,
     'mae': 111_655_680,
     'mae_b16': 111_655_680,
     'mae_l16': 329_239_296,
@@ -76,6 +97,25 @@ PUBLISHED = [
     ('vit_g16', ENCODER, 1011.37, 2 * 202.46),  # vit_giant_patch16_gap_224
     ('vit_s14', DINOV2, 22.06, 2 * 46.95),  # vit_small_patch14_reg4_dinov2
     ('vit_b14', DINOV2, 86.58, 2 * 152.25),  # vit_base_patch14_reg4_dinov2
+    ('dinov2_s14', {}, 22.06, 2 * 46.76),
+    ('dinov2_b14', {}, 86.58, 2 * 151.71),
+    ('dinov2_l14', {}, 304.37, 2 * 507.15),
+    ('dinov2_g14', {}, 1136.48, 2 * 1784.2),
+    ('dinov2_s14_reg4', {}, 22.06, 2 * 46.95),
+    ('dinov2_b14_reg4', {}, 86.58, 2 * 152.25),
+    ('dinov2_l14_reg4', {}, 304.37, 2 * 508.9),
+    ('dinov2_g14_reg4', {}, 1136.48, 2 * 1790.08),
+    ('deit_ti16', {}, 5.72, 2 * 1.26),
+    ('deit_s16', {}, 22.05, 2 * 4.61),
+    ('deit_b16', {}, 86.57, 2 * 17.58),
+    ('deit_ti16_distilled', {}, 5.91, 2 * 1.27),
+    ('deit_s16_distilled', {}, 22.44, 2 * 4.63),
+    ('deit_b16_distilled', {}, 87.34, 2 * 17.68),
+    ('deit3_s16', {}, 22.06, 2 * 4.61),
+    ('deit3_m16', {}, 38.85, 2 * 8.0),
+    ('deit3_b16', {}, 86.59, 2 * 17.58),
+    ('deit3_l16', {}, 304.37, 2 * 61.6),
+    ('deit3_h14', {}, 632.13, 2 * 167.4),
     ('resnet18', {}, 11.69, 2 * 1.82),
     ('resnet26', {}, 16.00, 2 * 2.36),
     ('resnet', {}, 25.56, 2 * 4.11),

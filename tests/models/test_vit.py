@@ -62,6 +62,12 @@ KINDS = [
     (dict(num_registers=2, positions='rotary'), 3),
     (dict(pooling='map', num_registers=1), 1),
     (dict(pooling='map', class_token=True, num_registers=1), 2),
+    (dict(pooling='map', class_token=True, num_registers=1, pool_prefix=False), 2),
+    (dict(pooling='mean', class_token=True, num_registers=1, pool_prefix=True), 2),
+    (dict(pooling='cls_mean', num_registers=2, prefix_positions='all'), 3),
+    (dict(distillation='head', num_registers=1), 3),
+    (dict(distillation='token', prefix_positions='none', patch_bias=False), 2),
+    (dict(pooling='mean', class_token=True, norm_after_pooling=True), 1),
 ]
 
 
@@ -78,29 +84,37 @@ def test_features(changes, prefix):
     )(IMAGES)
 
     total = prefix + N
+    wide = 2 * D if model.pooling == 'cls_mean' else D
     assert jax.tree.map(jnp.shape, features) == {
         'tokens': (B, N, D),
         'prefix': (B, prefix, D),
-        'pooled': (B, D),
+        'pooled': (B, wide),
         'blocks': ((B, total, D),) * L,
         'attention': (L, B, HEADS, total, total),
     }
     np.testing.assert_allclose(features['attention'].sum(-1), 1, atol=1e-5)
-    normalised = np.concatenate([features['prefix'], features['tokens']], axis=1)
-    np.testing.assert_allclose(normalised, norm(params, features['blocks'][-1]), atol=1e-4)
-    pooled = features['pooled']
-    if model.pooling == 'cls':
-        np.testing.assert_array_equal(pooled, features['prefix'][:, 0])
-    elif model.pooling == 'mean':
-        np.testing.assert_allclose(pooled, features['tokens'].mean(axis=1), atol=1e-5)
-    else:
-        expected = jit(lambda tokens: model.bind(variables).attention_pooling(tokens))(normalised)
-        np.testing.assert_allclose(pooled, expected, atol=1e-4)
+    tokens = np.concatenate([features['prefix'], features['tokens']], axis=1)
+    last = features['blocks'][-1]
+    expected = last if model.norm_after_pooling else norm(params, last)
+    np.testing.assert_allclose(tokens, expected, atol=1e-4)
+    pool_prefix = model.pooling == 'map' if model.pool_prefix is None else model.pool_prefix
+    wanted = tokens if pool_prefix else features['tokens']
+    pooled = {
+        'cls': lambda: tokens[:, 0],
+        'mean': lambda: wanted.mean(axis=1),
+        'cls_mean': lambda: np.concatenate([tokens[:, 0], wanted.mean(axis=1)], axis=1),
+        'map': lambda: jit(lambda x: model.bind(variables).attention_pooling(x))(wanted),
+    }[model.pooling]()
+    pooled = norm(params, pooled) if model.norm_after_pooling else pooled
+    np.testing.assert_allclose(features['pooled'], pooled, atol=1e-4)
     if model.representation_size:
         layer = params['representation']
         pooled = np.tanh(pooled @ layer['kernel'] + layer['bias'])
-    head = params['head']
-    np.testing.assert_allclose(logits, pooled @ head['kernel'] + head['bias'], atol=1e-4)
+    expected = pooled @ params['head']['kernel'] + params['head']['bias']
+    if model.distillation == 'head':
+        head = params['distillation_head']
+        expected = (expected + tokens[:, 1] @ head['kernel'] + head['bias']) / 2
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_attention_is_returned_only_if_asked_for():
@@ -108,22 +122,42 @@ def test_attention_is_returned_only_if_asked_for():
     assert set(features) == {'tokens', 'prefix', 'pooled', 'blocks'}
 
 
-def test_class_token_stands_before_registers_before_patches():
-    model = ViT(**SMALL, num_registers=2)
+@pytest.mark.parametrize(('prefix_positions', 'placed'), [('class', 2), ('all', 4), ('none', 0)])
+def test_class_then_distillation_then_register_tokens_stand_before_patches(
+    prefix_positions, placed
+):
+    model = ViT(
+        **SMALL,
+        num_registers=2,
+        distillation='token',
+        prefix_positions=prefix_positions,
+        norm_embeddings=True,
+    )
     variables = random_variables(model)
     params = variables['params']
     # Blocks of zeros add nothing to the tokens.
     params['encoder'] = jax.tree.map(np.zeros_like, params['encoder'])
     features = jit(lambda images: model.apply(variables, images, method='features'))(IMAGES)
 
-    positions = params['positions']
     patches = patchify(IMAGES, (2, 3)).reshape(B, N, -1)
     kernel = params['patch_embedding']['kernel'].reshape(-1, D)
-    embedded = patches @ kernel + params['patch_embedding']['bias'] + positions[:, 1:]
-    first = params['class_token'] + positions[:, :1]
-    prefix = norm(params, np.concatenate([first, params['register_tokens']], axis=1))
+    embedded = patches @ kernel + params['patch_embedding']['bias']
+    names = ('class_token', 'distillation_token', 'register_tokens')
+    prefix = np.concatenate([params[name] for name in names], axis=1)
+    positions = params['positions']
+    assert positions.shape == (1, placed + N, D)
+    prefix[:, :placed] += positions[:, :placed]
+    first = {'norm': params['embedding_norm']}
+    prefix, embedded = (
+        norm(params, norm(first, x)) for x in (prefix, embedded + positions[:, placed:])
+    )
     np.testing.assert_allclose(features['prefix'], prefix.repeat(B, 0), atol=1e-3)
-    np.testing.assert_allclose(features['tokens'], norm(params, embedded), atol=1e-3)
+    np.testing.assert_allclose(features['tokens'], embedded, atol=1e-3)
+
+
+def test_without_patch_bias_there_is_none():
+    params = shapes(ViT(**SMALL, patch_bias=False))[1]['params']
+    assert set(params['patch_embedding']) == {'kernel'}
 
 
 @pytest.mark.parametrize('pooling', ['cls', 'mean', 'map'])
@@ -254,6 +288,8 @@ def equations(jaxpr):
         ),
         ({'num_heads': 3}, 'num_heads 3 does not divide width 8; nearest that do: 1, 2, 4'),
         ({'class_token': False}, "pooling 'cls' needs class_token"),
+        ({'pooling': 'cls_mean', 'class_token': False}, "pooling 'cls_mean' needs class_token"),
+        ({'distillation': 'head', 'norm_after_pooling': True}, "distillation 'head' .* no norm_"),
         ({'width': 7, 'num_heads': 7, 'positions': 'sinusoidal'}, 'a width that 2 divides, not 7'),
         ({'width': 6, 'positions': 'sincos2d_mae'}, 'a width that 4 divides, not 6'),
         ({'num_heads': 4, 'positions': 'rotary'}, 'heads of a width that 4 divides, not 2'),

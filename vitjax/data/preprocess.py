@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from vitjax.errors import UserError
+from vitjax.errors import UserError, unknown
 from vitjax.files import read_json, write_atomically
 
 
@@ -22,6 +23,7 @@ class Preprocess:
       channels: 1 gray, 3 RGB, 4 RGBA.
       crop: part of the shorter side that the central crop keeps.
       mean, std: of pixels in [0, 1], one for all channels or one each.
+      interpolation: of pixels, 'bilinear', 'bicubic' or another of Pillow's.
     """
 
     image_size: tuple[int, int]
@@ -29,6 +31,7 @@ class Preprocess:
     crop: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = 'bicubic'
 
     def __post_init__(self):
         if self.channels not in (1, 3, 4):
@@ -40,6 +43,9 @@ class Preprocess:
                 )
         if min(self.std) <= 0:
             raise UserError(f'std must be positive, not {self.std}')
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            known = (name.lower() for name in Image.Resampling.__members__)
+            raise unknown('interpolation', self.interpolation, known)
 
     def __call__(self, images: Any) -> jax.Array:
         """Images -> [B, H, W, C] float32, normalised.
@@ -52,6 +58,7 @@ class Preprocess:
 
         several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
         cut = central_cut(self.image_size, self.crop)
+        cut = dataclasses.replace(cut, resample=Image.Resampling[self.interpolation.upper()])
         pixels = [decode(image, self.channels, cut) for image in (images if several else [images])]
         return self.normalise(np.stack(pixels))
 
@@ -59,6 +66,12 @@ class Preprocess:
         """uint8 [B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there."""
         scaled = jnp.asarray(pixels).astype(jnp.float32) / 255
         return (scaled - jnp.array(self.mean)) / jnp.array(self.std)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What does not depend on the model's input: crop, mean, std and interpolation."""
+        values = dataclasses.asdict(self)
+        return {name: values[name] for name in ('crop', 'mean', 'std', 'interpolation')}
 
     def save(self, path: str | Path) -> None:
         write_atomically(Path(path), json.dumps(dataclasses.asdict(self), indent=2) + '\n')

@@ -142,6 +142,7 @@ class PatchEmbedding(nn.Module):
     patch_size: tuple[int, int]
     width: int
     pad: bool = False
+    use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -149,8 +150,11 @@ class PatchEmbedding(nn.Module):
         """images [B, H, W, C] -> tokens [B, N, D]."""
         shape = (*self.patch_size, images.shape[-1], self.width)
         kernel = self.param('kernel', nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
-        bias = self.param('bias', nn.initializers.zeros, (self.width,))
         patches = patchify(images.astype(self.dtype), self.patch_size, pad=self.pad)
         patches = patches.reshape(*patches.shape[:2], -1)  # [B, N, Ph * Pw * C]
         kernel = kernel.reshape(-1, self.width).astype(self.dtype)
-        return patches @ kernel + bias.astype(self.dtype)  # [B, N, D]
+        tokens = patches @ kernel  # [B, N, D]
+        if self.use_bias:
+            bias = self.param('bias', nn.initializers.zeros, (self.width,))
+            tokens = tokens + bias.astype(self.dtype)
+        return tokens

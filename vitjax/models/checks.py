@@ -41,6 +41,26 @@ def check_rates(model: nn.Module, *names: str) -> None:
             raise ValueError(f'{name} must be in [0, 1), not {getattr(model, name)}')
 
 
+def check_width(model: nn.Module) -> None:
+    """The heads divide the width, and fixed positions find as many features as they need."""
+    if model.width % model.num_heads:
+        near = [n for n in range(1, model.width + 1) if model.width % n == 0]
+        near = sorted(near, key=lambda n: abs(n - model.num_heads))[:3]
+        raise ValueError(
+            f'num_heads {model.num_heads} does not divide width {model.width}; '
+            f'nearest that do: {", ".join(map(str, sorted(near)))}'
+        )
+    what, width = 'a width', model.width
+    if model.positions == 'rotary':
+        what, width = 'heads of a width', model.width // model.num_heads
+    divisor = {'sinusoidal': 2, 'sincos2d': 4, 'sincos2d_mae': 4, 'rotary': 4}
+    if width % divisor.get(model.positions, 1):
+        raise ValueError(
+            f"positions '{model.positions}' need {what} that {divisor[model.positions]} divides, "
+            f'not {width}'
+        )
+
+
 def check_image_size(model: nn.Module) -> None:
     """The image has at least one pixel."""
     if min(as_pair(model.image_size)) < 1:

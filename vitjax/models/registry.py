@@ -54,6 +54,41 @@ _MAES = {'b': 16, 'l': 16, 'h': 14}
 # Sizes of our own.
 _CNN_WIDTHS = {'ti': (16, 32, 64), 's': (32, 64, 128), 'm': (64, 128, 256)}
 
+# The same sizes as their authors set them: Touvron et al. 2021 and 2022 (DeiT, DeiT III), Oquab et al.
+# 2024 and Darcet et al. 2024 (DINOv2, with registers).
+_DEIT = {
+    f'deit_{size}16{suffix}': dict(
+        _VIT_SIZES[size], patch_size=16, activation='gelu', distillation=distillation
+    )
+    for suffix, distillation in [('', 'none'), ('_distilled', 'head')]
+    for size in ('ti', 's', 'b')
+}
+_DEIT3 = {
+    f'deit3_{size}{patch}': dict(
+        _VIT_SIZES[size],
+        patch_size=patch,
+        activation='gelu',
+        prefix_positions='none',
+        layer_scale=1e-6,
+    )
+    for size, patch in [('s', 16), ('m', 16), ('b', 16), ('l', 16), ('h', 14)]
+}
+_DINOV2_G = dict(
+    width=1536, depth=40, num_heads=24, mlp_dim=4096, activation='silu', gated_mlp=True
+)
+_DINOV2 = {
+    f'dinov2_{size}14{suffix}': dict(
+        dict(activation='gelu', **_VIT_SIZES[size]) if size != 'g' else _DINOV2_G,
+        image_size=518,
+        patch_size=14,
+        num_classes=0,
+        num_registers=num_registers,
+        layer_scale=1e-5,
+    )
+    for suffix, num_registers in [('', 0), ('_reg4', 4)]
+    for size in ('s', 'b', 'l', 'g')
+}
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'cnn': CNN,
     **{
@@ -78,6 +113,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{
         name: functools.partial(ViT, patch_size=patch, stem_depths=stem, **_VIT_SIZES[size])
         for name, (size, patch, stem) in _HYBRIDS.items()
+    },
+    **{
+        name: functools.partial(ViT, **settings)
+        for name, settings in (_DEIT | _DEIT3 | _DINOV2).items()
     },
     'mae': MAE,
     **{

@@ -16,6 +16,7 @@ from vitjax.models.checks import (
     check_choices,
     check_images,
     check_rates,
+    check_width,
     lists_to_tuples,
 )
 
@@ -34,12 +35,22 @@ class ViT(nn.Module):
       depth: encoder blocks L.
       num_heads: attention heads h; divides the width.
       mlp_dim: hidden width M of the MLPs; None for 4 * width.
-      pooling: 'cls' (the class token), 'mean' (of the patch tokens) or 'map' (attention pooling).
-      class_token: whether there is one; None for just where the pooling is 'cls'.
+      pooling: 'cls' (the class token), 'mean' (of the patch tokens), 'cls_mean' (both side by side,
+        2D wide, as DINOv2's classifiers take it) or 'map' (attention pooling).
+      pool_prefix: whether 'mean' and 'map' pool the prefix too (class, distillation and register
+        tokens); None for 'map' alone.
+      class_token: whether there is one; None for just where the pooling needs it.
+      distillation: 'token' for a distillation token after the class token (DeiT: Touvron et al. 2021),
+        'head' for one with a head of its own: logits are the mean of both heads'.
       num_registers: extra tokens that belong to no patch (Darcet et al. 2024).
-      positions: 'learned' (class token included); of the patches only, and fixed, 'sincos2d',
-        'sincos2d_mae' (its two published variants), 'sinusoidal' (row by row), 'rotary' (in every
-        block's attention, see `axial_angles`); or 'none'.
+      patch_bias: whether the patch embedding has a bias.
+      positions: 'learned'; of the patches only, and fixed, 'sincos2d', 'sincos2d_mae' (its two
+        published variants), 'sinusoidal' (row by row), 'rotary' (in every block's attention, see
+        `axial_angles`); or 'none'.
+      prefix_positions: which tokens before the patches have a learned position too: 'class' (and
+        distillation) tokens, 'all' or 'none'.
+      norm_embeddings: whether tokens are normalised before the first block, as in CLIP.
+      norm_after_pooling: whether the final norm is of the pooled vector, not of the tokens.
       representation_size: width of a tanh layer before the head; None for none.
       stem_depths: the patches are not of the image but of a ResNet's last map, as in the hybrids of
         section 3.1: the bottleneck blocks in each of its stages, () for its root only; None for no
@@ -59,12 +70,18 @@ class ViT(nn.Module):
     depth: int = 12
     num_heads: int = 12
     mlp_dim: int | None = None
-    pooling: Literal['cls', 'mean', 'map'] = 'cls'
+    pooling: Literal['cls', 'mean', 'cls_mean', 'map'] = 'cls'
+    pool_prefix: bool | None = None
     class_token: bool | None = None
+    distillation: Literal['none', 'token', 'head'] = 'none'
     num_registers: int = 0
+    patch_bias: bool = True
     positions: Literal['learned', 'sincos2d', 'sincos2d_mae', 'sinusoidal', 'rotary', 'none'] = (
         'learned'
     )
+    prefix_positions: Literal['class', 'all', 'none'] = 'class'
+    norm_embeddings: bool = False
+    norm_after_pooling: bool = False
     representation_size: int | None = None
     stem_depths: tuple[int, ...] | None = None
     stem_width: int = 64
@@ -85,31 +102,23 @@ class ViT(nn.Module):
         super().__post_init__()
         grid_size(self.image_size, self.patch_size, pad=self.pad)
         self._patch_of_map()
-        check_choices(self, 'pooling', 'positions', 'activation')
+        check_choices(self, 'pooling', 'distillation', 'positions', 'prefix_positions')
+        check_choices(self, 'activation')
         check_at_least(self, 1, 'in_channels', 'width', 'depth', 'num_heads', 'mlp_dim')
         check_at_least(self, 1, 'representation_size', 'stem_depths', 'stem_width')
         check_at_least(self, 0, 'num_classes', 'num_registers')
         check_rates(self, 'dropout', 'drop_path')
         if self.norm_epsilon <= 0:
             raise ValueError(f'norm_epsilon must be above 0, not {self.norm_epsilon}')
-        if self.width % self.num_heads:
-            near = [n for n in range(1, self.width + 1) if self.width % n == 0]
-            near = sorted(near, key=lambda n: abs(n - self.num_heads))[:3]
+        check_width(self)
+        if self.pooling.startswith('cls') and self.class_token is False:
             raise ValueError(
-                f'num_heads {self.num_heads} does not divide width {self.width}; '
-                f'nearest that do: {", ".join(map(str, sorted(near)))}'
+                f"pooling '{self.pooling}' needs class_token; choose 'mean' or 'map' without one"
             )
-        what, width = 'a width', self.width
-        if self.positions == 'rotary':
-            what, width = 'heads of a width', self.width // self.num_heads
-        divisor = {'sinusoidal': 2, 'sincos2d': 4, 'sincos2d_mae': 4, 'rotary': 4}
-        if width % divisor.get(self.positions, 1):
+        if self.distillation == 'head' and self.norm_after_pooling:
             raise ValueError(
-                f"positions '{self.positions}' need {what} that {divisor[self.positions]} divides, "
-                f'not {width}'
+                "distillation 'head' sees a token after the norm: no norm_after_pooling"
             )
-        if self.pooling == 'cls' and self.class_token is False:
-            raise ValueError("pooling 'cls' needs class_token; choose 'mean' or 'map' without one")
 
     def setup(self):
         grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
@@ -120,19 +129,23 @@ class ViT(nn.Module):
                 self.stem_depths, width=self.stem_width, norm='group', dtype=self.dtype
             )
         self.patch_embedding = PatchEmbedding(
-            self._patch_of_map(), self.width, pad=self.pad, dtype=self.dtype
+            self._patch_of_map(),
+            self.width,
+            pad=self.pad,
+            use_bias=self.patch_bias,
+            dtype=self.dtype,
         )
-        self.num_class_tokens = int(
-            self.pooling == 'cls' if self.class_token is None else self.class_token
-        )
-        if self.num_class_tokens:
-            self.cls_token = self.param('class_token', nn.initializers.zeros, (1, 1, self.width))
-        if self.num_registers:
-            shape = (1, self.num_registers, self.width)
-            self.register_tokens = self.param('register_tokens', token, shape)
+        initial = {'class_token': nn.initializers.zeros}
+        self.prefix_tokens = [
+            self.param(name, initial.get(name, token), (1, count, self.width))
+            for name, count in self.prefix.items()
+            if count
+        ]
         if self.positions == 'learned':
-            shape = (1, self.num_class_tokens + grid[0] * grid[1], self.width)
+            shape = (1, self.num_placed + grid[0] * grid[1], self.width)
             self.position_table = self.param('positions', token, shape)
+        if self.norm_embeddings:
+            self.embedding_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
         self.encoder = Encoder(
             depth=self.depth,
             num_heads=self.num_heads,
@@ -163,9 +176,28 @@ class ViT(nn.Module):
         if self.num_classes:
             # float32 whatever the dtype: softmax and loss are taken of it.
             self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)
+            if self.distillation == 'head':
+                zeros = nn.initializers.zeros
+                self.distillation_head = nn.Dense(self.num_classes, kernel_init=zeros)
+
+    @property
+    def prefix(self) -> dict[str, int]:
+        """The tokens before the patches, in order: name of the parameter -> how many."""
+        needed = self.pooling.startswith('cls')
+        return {
+            'class_token': int(needed if self.class_token is None else self.class_token),
+            'distillation_token': int(self.distillation != 'none'),
+            'register_tokens': self.num_registers,
+        }
+
+    @property
+    def num_placed(self) -> int:
+        """Tokens before the patches that have a learned position."""
+        placed = {'class': ('class_token', 'distillation_token'), 'all': self.prefix, 'none': ()}
+        return sum(self.prefix[name] for name in placed[self.prefix_positions])
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Normalised images [B, H, W, C] -> logits [B, K], float32 (pooled [B, D] without a head).
+        """Normalised images [B, H, W, C] -> logits [B, K], float32 (without a head, the pooled vector).
 
         With `train=True` and dropout or drop path, give `rngs={'dropout': key}`.
         """
@@ -175,6 +207,9 @@ class ViT(nn.Module):
             x = jnp.tanh(self.representation(x))
         if self.num_classes:
             x = self.head(x)  # [B, K]
+            if self.distillation == 'head':
+                token = tokens[:, self.prefix['class_token']]  # [B, D]
+                x = (x + self.distillation_head(token)) / 2
         return x.astype(jnp.float32)
 
     def features(
@@ -183,13 +218,13 @@ class ViT(nn.Module):
         """What the model sees in images [B, H, W, C].
 
         Returns:
-          tokens [B, N, D] and prefix [B, P, D] (class token, then registers), after the final norm;
-          pooled [B, D]; blocks, a tuple of L arrays [B, P + N, D], before the final norm; and, if
-          asked for, attention [L, B, h, T, T], float32.
+          tokens [B, N, D] and prefix [B, P, D] (class, distillation, register tokens), after the
+          final norm unless that follows the pooling; pooled [B, D]; blocks, a tuple of L arrays
+          [B, P + N, D], before the final norm; and, if asked for, attention [L, B, h, T, T], float32.
         """
         keep = ('blocks', 'attention') if attention else ('blocks',)
         tokens, kept = self._encode(images, train, keep)
-        prefix = self.num_class_tokens + self.num_registers
+        prefix = sum(self.prefix.values())
         features = {
             'tokens': tokens[:, prefix:],
             'prefix': tokens[:, :prefix],
@@ -250,11 +285,13 @@ class ViT(nn.Module):
         if self.stem_depths is not None:
             images = self.backbone(images)[-1]  # [B, H / stride, W / stride, C']
         x = self.patch_embedding(images)  # [B, N, D]
-        prefix = [self.cls_token] if self.num_class_tokens else []
+        prefix = jnp.zeros((1, 0, self.width))
+        if self.prefix_tokens:
+            prefix = jnp.concatenate(self.prefix_tokens, axis=1)  # [1, P, D]
         if self.positions == 'learned':
-            of_class, of_patches = jnp.split(self.position_table, [self.num_class_tokens], axis=1)
+            of_prefix, of_patches = jnp.split(self.position_table, [self.num_placed], axis=1)
             x = x + of_patches.astype(x.dtype)
-            prefix = [token + of_class for token in prefix]
+            prefix = prefix.at[:, : self.num_placed].add(of_prefix)
         elif self.positions == 'sincos2d':
             x = x + sincos2d(grid, self.width).astype(x.dtype)
         elif self.positions == 'sincos2d_mae':
@@ -263,24 +300,28 @@ class ViT(nn.Module):
             x = x + sinusoidal(x.shape[1], self.width).astype(x.dtype)
         if visible is not None:
             x = jnp.take_along_axis(x, visible[..., None], axis=1)  # [B, n, D]
-        if self.num_registers:
-            prefix.append(self.register_tokens)
-        if prefix:
-            tokens = jnp.concatenate(prefix, axis=1).astype(x.dtype)  # [1, P, D]
-            tokens = jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape[1:]))
-            x = jnp.concatenate([tokens, x], axis=1)  # [B, P + N, D]
+        prefix = jnp.broadcast_to(prefix.astype(x.dtype), (x.shape[0], *prefix.shape[1:]))
+        x = jnp.concatenate([prefix, x], axis=1)  # [B, P + N, D]
+        if self.norm_embeddings:
+            x = self.embedding_norm(x)
         angles = None
         if self.positions == 'rotary':
             angles = axial_angles(grid, self.width // self.num_heads)  # [N, d / 2]
             # What stands before the patches has no place, and does not turn.
             angles = jnp.pad(angles, ((x.shape[1] - len(angles), 0), (0, 0)))  # [P + N, d / 2]
         x, kept = self.encoder(x, angles=angles, train=train, keep=keep)
-        return self.norm(x), kept
+        return x if self.norm_after_pooling else self.norm(x), kept
 
     def _pool(self, tokens: jax.Array) -> jax.Array:
-        """tokens [B, P + N, D] after the final norm -> [B, D]."""
-        if self.pooling == 'cls':
-            return tokens[:, 0]
+        """tokens [B, P + N, D] -> [B, D], or [B, 2D] with 'cls_mean'."""
+        with_prefix = self.pooling == 'map' if self.pool_prefix is None else self.pool_prefix
+        pooled = tokens if with_prefix else tokens[:, sum(self.prefix.values()) :]
         if self.pooling == 'map':
-            return self.attention_pooling(tokens)
-        return tokens[:, self.num_class_tokens + self.num_registers :].mean(axis=1)
+            x = self.attention_pooling(pooled)
+        elif self.pooling == 'mean':
+            x = pooled.mean(axis=1)
+        else:
+            x = tokens[:, 0]
+            if self.pooling == 'cls_mean':
+                x = jnp.concatenate([x, pooled.mean(axis=1)], axis=-1)
+        return self.norm(x) if self.norm_after_pooling else x

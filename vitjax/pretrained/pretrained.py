@@ -1,4 +1,4 @@
-"""A trained model with all that its use takes; loading and saving a run's folder."""
+"""A trained model with all that its use takes; loading it from anywhere, and saving it."""
 
 import dataclasses
 import json
@@ -7,15 +7,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax.checkpoints import restore_model, save_model
-from vitjax.config import read_config
+from vitjax.config import base_config, complete
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError, unknown
-from vitjax.files import read_json, write_atomically
+from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
+from vitjax.pretrained.files import weights_in, write_tensors
+from vitjax.pretrained.layouts import (
+    LAYOUTS,
+    SIZES,
+    Checkpoint,
+    Parts,
+    find_layout,
+    layout,
+    open_checkpoint,
+)
+from vitjax.pretrained.resize import resize
+from vitjax.pretrained.runs import read_run, write_run
+
+# Arguments that change neither parameters nor what they compute; no layout stores them.
+_SWITCHES = ('name', 'parent', 'dtype', 'scan', 'remat', 'dropout', 'drop_path')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +43,8 @@ class Pretrained:
       variables: what `model.apply` takes: {'params': ...} and other collections, if it has any.
       preprocess: images (paths, PIL, uint8 arrays) -> [B, H, W, C] float32, as the model takes them.
       labels: names of the classes, None if unknown.
-      info: the config it was trained with (`config`), the step and the source.
+      info: the config of its training (`config`), the step, the source, its layout, and how its
+        family resamples positions (`resampling`).
     """
 
     model: nn.Module
@@ -38,73 +55,137 @@ class Pretrained:
 
 
 def load(source: str | Path, **overrides) -> Pretrained:
-    """Loads a trained model from a run's folder.
+    """Loads a trained model, whatever wrote it.
 
     Args:
-      source: the folder, as `vitjax train --workdir` or `vitjax.save` wrote it.
-      overrides: constructor arguments of the model, such as `scan=True`.
+      source: a run's folder, or a file or folder of weights of any layout in `LAYOUTS`.
+      overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
+        `in_channels` or `num_classes` the weights are adapted, see `vitjax.pretrained.resize`. Others
+        say what the files do not tell, such as `num_heads`, or are switches such as `scan`, `dtype`.
 
     Raises:
-      UserError: no such folder, files missing or damaged, or weights that do not fit the model.
+      UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
+        or something that must be known and is not told.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder')
-    if not (folder / 'config.json').is_file():
-        raise UserError(f'{folder} is not the folder of a run: it has no config.json')
-    config = read_config(str(folder / 'config.json')).to_dict()
-    labels = read_json(folder / 'labels.json')
-    config['precision']['compute'] = jnp.dtype(
-        overrides.pop('dtype', config['precision']['compute'])
-    ).name
-    config['model'] |= overrides
-    model = create_model(**config['model'], dtype=jnp.dtype(config['precision']['compute']))
-    size, channels = as_pair(model.image_size), model.in_channels
-    preprocess = Preprocess.load(folder / 'preprocess.json')
-    preprocess = dataclasses.replace(preprocess, image_size=size, channels=channels)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *size, channels)))
-    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    variables = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), variables
-    )
-    params = variables.pop('params')
-    parts = {'params': params, 'averaged': {}, 'model_state': variables}
-    if config['optimizer']['ema'] is not None:
-        parts['averaged'] = params
-        if variables:
-            parts['averaged_state'] = variables
-    parts, step = restore_model(folder / 'checkpoints', parts)
-    model_state = parts.get('averaged_state', parts['model_state'])
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f'{path}: no such file or folder')
+    dtype = overrides.pop('dtype', None)
+    sizes = {name: value for name, value in overrides.items() if name in SIZES}
+    weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
+    if weights is None or weights.is_dir():
+        others = {name: value for name, value in overrides.items() if name not in SIZES}
+        parts, config, step = read_run(path, others)
+        name = 'vitjax'
+    else:
+        checkpoint = open_checkpoint(weights)
+        name = find_layout(checkpoint)
+        parts, config, step = layout(name).read(checkpoint, overrides), None, 0
+    if sizes:
+        parts = resize(parts, sizes)
+    dtype = jnp.dtype(dtype or (config['precision']['compute'] if config else jnp.float32)).name
+    model = create_model(parts.name, **parts.arguments, dtype=jnp.dtype(dtype))
+    preprocess = _preprocess(path, parts, model)
+    config = config or _config_of(parts, preprocess)
+    config['precision']['compute'] = dtype
+    config['model'] |= parts.arguments
+    info = {'config': config, 'step': step, 'source': str(source)}
     return Pretrained(
         model=model,
-        variables={'params': parts['averaged'] or parts['params'], **model_state},
+        variables={
+            'params': unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/'),
+            **parts.state,
+        },
         preprocess=preprocess,
-        labels=tuple(labels) if labels else None,
-        info={'config': config, 'step': step, 'source': str(source)},
+        labels=parts.labels,
+        info=info | {'layout': name, 'resampling': parts.resampling},
     )
 
 
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
-    """Writes a folder that `load` reads and that holds the weights only once.
+    """Writes a model so that `load`, and the library of the format, read the same.
 
     Args:
-      path: a folder that does not exist yet or is empty.
-      format: 'vitjax', the layout of a run's folder.
+      path: a folder that does not exist yet or is empty. For foreign formats also a file with the
+        ending of their weights, which then lacks what lies beside them: labels, preprocessing.
+      format: 'vitjax', the layout of a run's folder, or one of `LAYOUTS`.
 
     Raises:
-      UserError: an unknown format, or a folder that is in use.
+      UserError: an unknown format, one that cannot hold the model, or a path that is in use.
+      RunError: the disk does not take it; then nothing is left of it.
     """
-    if format != 'vitjax':
-        raise unknown('format', format, ['vitjax'])
-    folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f'{folder} exists and is not an empty folder')
-    model_state = dict(pretrained.variables)
-    params = model_state.pop('params')
-    model = {'params': params, 'averaged': {}, 'model_state': model_state}
-    save_model(folder / 'checkpoints', pretrained.info['step'], model)
-    config = pretrained.info['config']
-    config = config | {'optimizer': config['optimizer'] | {'ema': None}}
-    write_atomically(folder / 'config.json', json.dumps(config, indent=2) + '\n')
-    write_atomically(folder / 'labels.json', json.dumps(pretrained.labels) + '\n')
-    pretrained.preprocess.save(folder / 'preprocess.json')
+    path = Path(path)
+    if format == 'vitjax':
+        with written_whole(path) as folder:
+            write_run(folder, pretrained)
+        return
+    writers = [name for name in LAYOUTS if hasattr(layout(name), 'write')]
+    if format not in writers:
+        raise unknown('format', format, ['vitjax', *writers])
+    weights = Path(layout(format).WEIGHTS)
+    alone = path.suffix == weights.suffix
+    tensors, sidecars = layout(format).write(pretrained)
+    _check_written(pretrained, format, Checkpoint(str(path), tensors, {} if alone else sidecars))
+    with written_whole(path) as place:
+        if alone:
+            write_tensors(place, tensors)
+            return
+        place.mkdir()
+        write_tensors(place / weights, tensors)
+        for name, value in sidecars.items():
+            write_atomically(place / name, json.dumps(value, indent=2) + '\n')
+
+
+def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+    """Reads what is to be written; UserError if it is another model."""
+    try:
+        parts = layout(format).read(checkpoint, {})
+    except UserError as error:
+        raise UserError(f'{format} cannot hold this model: {error}') from error
+    model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
+    read = _facts(create_model(parts.name, **parts.arguments))
+    for name, value in _facts(model).items():
+        if read.get(name) != value:
+            raise UserError(
+                f'{format} cannot hold this model: its {name} is {value!r}, and what would be written '
+                f'reads as {read.get(name)!r}'
+            )
+    for path, value in parts.params.items():
+        if not np.array_equal(value, params[path]):
+            raise UserError(f'{format} cannot hold this model: {path} would come back changed')
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    """What a model computes, apart from its parameters: one value for arguments that mean the same."""
+    facts = {
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        if field.name not in _SWITCHES
+    }
+    facts['model'] = type(model).__name__
+    facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
+    if facts['model'] == 'ViT':
+        facts['mlp_dim'] = model.mlp_dim or 4 * model.width
+        facts['class_token'] = model.pooling == 'cls' or bool(model.class_token)
+        facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
+        facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
+    return facts
+
+
+def _preprocess(path: Path, parts: Parts, model: nn.Module) -> Preprocess:
+    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
+    if model.in_channels == 1:  # what holds for RGB, on average
+        facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
+    try:
+        return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
+    except TypeError as error:
+        raise UserError(f'{path}: its preprocessing is damaged: {error}') from error
+
+
+def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:
+    """A config for a model that was not trained here: what a run's folder stores beside weights."""
+    config = base_config()
+    config.model = {'name': parts.name}
+    config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
+    config.steps = 1
+    return complete(config).to_dict()

@@ -1,0 +1,51 @@
+"""Converts weights from one layout to another, and adapts them to another size on the way.
+
+DEST is a new folder, with all that lies beside the weights, or a new file that ends as the format's
+weights do (.npz, .safetensors).
+"""
+
+import argparse
+from pathlib import Path
+
+_SIZES = {
+    'image_size': 'in pixels: 384, or 224,160 for height and width',
+    'patch_size': 'in pixels, likewise',
+    'num_classes': 'a new head, which starts at zero; 0 for none',
+    'in_channels': '1 folds weights for RGB to gray',
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('source', metavar='SOURCE', help="a run's folder, or weights of any layout")
+    parser.add_argument('dest', metavar='DEST', type=Path, help='what does not exist yet')
+    parser.add_argument('--format', required=True, metavar='F', help='vitjax, google')
+    for name, text in _SIZES.items():
+        parser.add_argument(f'--{name}', help=text)
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='what the source does not tell of the model, such as num_heads=6; may be repeated',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import vitjax
+    from vitjax.config.types import parse, signature
+    from vitjax.errors import UserError, unknown
+    from vitjax.models.vit import ViT
+
+    texts = {name: getattr(args, name) for name in _SIZES if getattr(args, name) is not None}
+    for words in args.set:
+        name, equals, text = words.partition('=')
+        if not equals:
+            raise UserError(f'--set {words}: write NAME=VALUE')
+        texts[name] = text
+    known = signature(ViT)
+    for name in texts.keys() - known.keys():
+        raise unknown('argument of a model', name, known)
+    overrides = {name: parse(f'--{name}', known[name][0], text) for name, text in texts.items()}
+    pretrained = vitjax.load(args.source, **overrides)
+    vitjax.save(pretrained, args.dest, format=args.format)
+    return 0

@@ -1,0 +1,203 @@
+"""What every layout of foreign weights is to vitjax: reading a checkpoint, and writing one.
+
+A layout is a module with
+
+    WEIGHTS: str                                 file of the weights in a folder of this layout
+    recognises(checkpoint) -> bool               by its tensors, and by its config.json if need be
+    read(checkpoint, overrides) -> Parts
+    write(pretrained) -> (tensors, sidecars)     only where vitjax writes it; sidecars: {file: JSON value}
+
+and its name in `LAYOUTS`. `vitjax.pretrained.names` reads and writes tensors by one table of names.
+"""
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vitjax.checkpoints import array_shapes
+from vitjax.errors import UserError
+from vitjax.layers.patches import as_pair, grid_size
+from vitjax.models.registry import create_model
+from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
+
+# In the order in which they are asked whether they know a file.
+LAYOUTS = ('google',)
+
+# Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
+SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
+
+_SIDECARS = ('config.json', 'preprocessor_config.json')
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Foreign weights as they lie.
+
+    Attributes:
+      place: file or folder, for errors.
+      tensors: name -> array.
+      sidecars: name of a JSON file beside the weights -> the object in it.
+    """
+
+    place: str
+    tensors: Tensors
+    sidecars: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the config.json beside it says; {} without one."""
+        return self.sidecars.get('config.json', {})
+
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        """The shape of a tensor; UserError if there is none, or one with another number of axes."""
+        if name not in self.tensors:
+            raise UserError(f'{self.place} has no tensor {name}')
+        shape = self.tensors[name].shape
+        if len(shape) != axes:
+            raise UserError(f'{self.place}: {name} is {shape}, which are not {axes} axes')
+        return shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a layout reads: a model that is not built yet, and what surrounds it.
+
+    Attributes:
+      name: of the model, as `create_model` takes it.
+      arguments: of its constructor, those that differ from the defaults.
+      params: '/'-joined path -> array, float32.
+      preprocess: mean, std (of pixels in [0, 1]), crop, interpolation: see `Preprocess`.
+      labels: names of the classes, None if unknown.
+      resampling: how this family resamples positions, see `vitjax.layers.resampling`.
+      state: other collections than the parameters, as `batch_stats`.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    params: dict[str, np.ndarray]
+    preprocess: dict[str, Any]
+    labels: tuple[str, ...] | None = None
+    resampling: str = 'cubic_antialias'
+    state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Reads the file, and the JSON files beside it that layouts know; UserError as `read_tensors`."""
+    sidecars = {
+        name: read_json_beside(inside(path.parent, name))
+        for name in _SIDECARS
+        if (path.parent / name).exists()
+    }
+    return Checkpoint(str(path), read_tensors(path), sidecars)
+
+
+def find_layout(checkpoint: Checkpoint) -> str:
+    """The name of the layout of a checkpoint; UserError if it is none that is known."""
+    for name in LAYOUTS:
+        if layout(name).recognises(checkpoint):
+            return name
+    names = sorted(checkpoint.tensors)
+    raise UserError(
+        f'{checkpoint.place} is of no known layout ({", ".join(LAYOUTS)}): it holds '
+        f'{len(names)} tensors, such as {", ".join(names[:3])}'
+    )
+
+
+def layout(name: str) -> ModuleType:
+    """The module of a layout."""
+    return importlib.import_module(f'vitjax.pretrained.{name}')
+
+
+def settle(
+    checkpoint: Checkpoint,
+    overrides: Mapping[str, Any],
+    *,
+    tensors: Mapping[str, Any],
+    config: Mapping[str, Any],
+    known: Mapping[str, Any],
+    needed: Iterable[str] = (),
+) -> dict[str, Any]:
+    """One value for each constructor argument that something tells.
+
+    Args:
+      overrides: what the caller of `load` says; it goes before all but the tensors. Those in `SIZES`
+        count only where nothing else tells: the weights are adapted to them after reading.
+      tensors: what follows from names and shapes.
+      config: what the files beside say.
+      known: what holds for the layout unless something else is said.
+      needed: arguments that must be known.
+
+    Raises:
+      UserError: the config or the caller contradicts the tensors, or what is needed is missing.
+    """
+    tensors, config, known, overrides = (
+        {name: _as_argument(checkpoint, name, value) for name, value in values.items()}
+        for values in (tensors, config, known, overrides)
+    )
+    facts = known | config | tensors
+    said = {name: value for name, value in overrides.items() if name not in SIZES & facts.keys()}
+    for whose, values in (('its config', config), ('the call', said)):
+        for name in sorted(values.keys() & tensors.keys()):
+            if values[name] != tensors[name]:
+                raise UserError(
+                    f'{checkpoint.place}: {whose} says {name}={values[name]!r}, '
+                    f'the tensors say {tensors[name]!r}'
+                )
+    facts |= said
+    if missing := [name for name in needed if facts.get(name) is None]:
+        raise UserError(
+            f'{checkpoint.place} does not tell {" and ".join(missing)}: '
+            f'say {", ".join(f"{name}=..." for name in missing)} when loading'
+        )
+    return facts
+
+
+def parameter_shapes(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """'/'-joined path -> shape of each parameter of a model, without making them."""
+    return array_shapes(variable_shapes(create_model(name, **arguments))['params'])
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """What `model.init` would make, as `jax.ShapeDtypeStruct`s."""
+    images = jax.ShapeDtypeStruct((1, *as_pair(model.image_size), model.in_channels), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def square_image(patches: int, patch_size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """{'image_size': ...} of a square of so many patches; {} if they make none."""
+    side = math.isqrt(patches)
+    if not patches or side * side != patches:
+        return {}
+    return {'image_size': (side * patch_size[0], side * patch_size[1])}
+
+
+def check_grid(checkpoint: Checkpoint, arguments: Mapping[str, Any], patches: int) -> None:
+    """UserError unless the image has as many patches as there are positions in the file."""
+    try:
+        rows, columns = grid_size(arguments['image_size'], arguments['patch_size'])
+    except ValueError as error:
+        raise UserError(f'{checkpoint.place}: {error}') from error
+    if rows * columns != patches:
+        raise UserError(
+            f'{checkpoint.place} has positions of {patches} patches, but an image of '
+            f'{arguments["image_size"]} has {rows} x {columns}'
+        )
+
+
+def _as_argument(checkpoint: Checkpoint, name: str, value: Any) -> Any:
+    """Sizes as pairs, lists as tuples, so that they can be compared."""
+    try:
+        if name in ('image_size', 'patch_size') and value is not None:
+            return as_pair(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{checkpoint.place}: {name}: {error}') from error
+    return tuple(value) if isinstance(value, list) else value

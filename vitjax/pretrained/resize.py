@@ -1,0 +1,79 @@
+"""Fitting what was read to another image size, patch size, number of channels or of classes."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+
+from vitjax.errors import UserError
+from vitjax.layers.patches import as_pair, grid_size, resample_kernel
+from vitjax.layers.resampling import resample
+from vitjax.models.registry import create_model
+from vitjax.pretrained.layouts import SIZES, Parts, parameter_shapes
+
+_FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
+
+
+def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
+    """Adapts weights to other sizes; what they ask for and have already changes nothing.
+
+    Positions are resampled as the family does it; the kernel of the patches by the pseudo-inverse
+    (Beyer et al. 2023); that of RGB images is summed for gray ones, which gives what three equal
+    channels gave; a head for other classes starts at zero.
+
+    Args:
+      parts: as a layout or a run's folder gives them.
+      wanted: any of `image_size`, `patch_size`, `in_channels`, `num_classes`.
+
+    Raises:
+      UserError: sizes that do not fit together, or channels that cannot be had.
+    """
+    wanted = {name: value for name, value in wanted.items() if name in SIZES}
+    old = create_model(parts.name, **parts.arguments)
+    arguments = parts.arguments | wanted
+    new = create_model(parts.name, **arguments)
+    shapes = parameter_shapes(parts.name, arguments)
+    params = dict(parts.params)
+    if old.in_channels != new.in_channels:
+        _fold_channels(params, old.in_channels, new.in_channels)
+    kernel = params.get('patch_embedding/kernel')
+    if kernel is not None and (patch := shapes['patch_embedding/kernel'][:2]) != kernel.shape[:2]:
+        params['patch_embedding/kernel'] = np.asarray(resample_kernel(kernel, patch))
+    if 'positions' in params:
+        params['positions'] = _on_another_grid(params['positions'], old, new, parts.resampling)
+    labels = parts.labels
+    if old.num_classes != new.num_classes:
+        labels = None
+        params = {path: x for path, x in params.items() if not path.startswith('head')}
+        head = {
+            path: np.zeros(shape, np.float32)
+            for path, shape in shapes.items()
+            if path not in params
+        }
+        params |= head
+        if head:
+            logging.getLogger(__name__).warning(
+                'the head for %d classes is left out; a new one for %d starts at zero',
+                old.num_classes,
+                new.num_classes,
+            )
+    return dataclasses.replace(parts, arguments=arguments, params=params, labels=labels)
+
+
+def _fold_channels(params: dict[str, np.ndarray], old: int, new: int) -> None:
+    if (old, new) != (3, 1):
+        raise UserError(
+            f'in_channels={new}: the weights are for {old} channels, and only RGB can become gray'
+        )
+    first = next(path for path in _FIRST_KERNELS if path in params)
+    params[first] = params[first].sum(axis=2, keepdims=True)  # [Ph, Pw, 1, D]
+
+
+def _on_another_grid(table: np.ndarray, old: Any, new: Any, method: str) -> np.ndarray:
+    """[1, P + N, D] -> [1, P + N', D]: what stands before the patches stays."""
+    grids = [grid_size(model.image_size, model.patch_size, pad=model.pad) for model in (old, new)]
+    if grids[0] == grids[1] and as_pair(old.image_size) == as_pair(new.image_size):
+        return table
+    before, of_patches = np.split(table, [table.shape[1] - grids[0][0] * grids[0][1]], axis=1)
+    return np.concatenate([before, np.asarray(resample(of_patches, *grids, method))], axis=1)

@@ -1,0 +1,73 @@
+"""A run's folder, as `vitjax train --workdir` writes it and `vitjax.save` does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax.traverse_util import flatten_dict
+
+from vitjax.checkpoints import restore_model, save_model
+from vitjax.config import read_config
+from vitjax.data.preprocess import Preprocess
+from vitjax.errors import UserError
+from vitjax.files import read_json, write_atomically
+from vitjax.models.registry import create_model
+from vitjax.pretrained.layouts import Parts, variable_shapes
+
+_ORIGIN = 'origin.json'  # what a converted model was, so that its positions are resampled its way
+
+
+def read_run(folder: Path, overrides: dict[str, Any]) -> tuple[Parts, dict[str, Any], int]:
+    """A run's model with other constructor arguments, its config and the step of its checkpoint.
+
+    Raises:
+      UserError: files missing or damaged, or weights that do not fit the model.
+    """
+    if not (folder / 'config.json').is_file():
+        raise UserError(f'{folder} is not the folder of a run: it has no config.json')
+    config = read_config(str(folder / 'config.json')).to_dict()
+    labels = read_json(folder / 'labels.json')
+    preprocess = Preprocess.load(folder / 'preprocess.json')
+    origin = read_json(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
+    arguments = config['model'] | overrides
+    name = arguments.pop('name')
+    variables = variable_shapes(create_model(name, **arguments))
+    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), variables
+    )
+    params = variables.pop('params')
+    stored = {'params': params, 'averaged': {}, 'model_state': variables}
+    if config['optimizer']['ema'] is not None:
+        stored['averaged'] = params
+        if variables:
+            stored['averaged_state'] = variables
+    stored, step = restore_model(folder / 'checkpoints', stored)
+    parts = Parts(
+        name,
+        arguments,
+        flatten_dict(stored['averaged'] or stored['params'], sep='/'),
+        preprocess.facts,
+        tuple(labels) if labels else None,
+        state=stored.get('averaged_state', stored['model_state']),
+        **origin,
+    )
+    return parts, config, step
+
+
+def write_run(folder: Path, pretrained) -> None:
+    """Writes a folder that `read_run` reads and that holds the weights only once."""
+    state = dict(pretrained.variables)
+    model = {'params': state.pop('params'), 'averaged': {}, 'model_state': state}
+    save_model(folder / 'checkpoints', pretrained.info['step'], model)
+    config = pretrained.info['config']
+    config = config | {'optimizer': config['optimizer'] | {'ema': None}}
+    origin = {'resampling': pretrained.info['resampling']}
+    for name, value in (
+        ('config.json', config),
+        ('labels.json', pretrained.labels),
+        (_ORIGIN, origin),
+    ):
+        write_atomically(folder / name, json.dumps(value, indent=2) + '\n')
+    pretrained.preprocess.save(folder / 'preprocess.json')
