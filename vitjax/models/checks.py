@@ -73,5 +73,5 @@ def check_images(model: nn.Module, images: jax.Array) -> None:
     if images.ndim != 4 or images.shape[1:] != expected:
         raise ValueError(
             f'this model takes images [batch, {", ".join(map(str, expected))}], '
-            f'not {list(images.shape)}; build it with other image_size or in_channels'
+            f'not {list(images.shape)}; build or load it with another image_size or in_channels'
         )

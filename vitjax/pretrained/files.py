@@ -49,6 +49,8 @@ def read_tensors(path: Path) -> Tensors:
     readers |= dict.fromkeys(('.pth', '.pt', '.bin'), read_torch)
     if path.suffix not in readers:
         raise UserError(f'{path}: weights are read from {", ".join(readers)} files')
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
     try:
         tensors = readers[path.suffix](path)
         size = path.stat().st_size
@@ -120,6 +122,11 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
 def _read_npz(path: Path) -> Tensors:
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith('.npy')]
+        if {member.compress_type for member in members} - {
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        }:
+            raise ValueError('it is packed as numpy packs none')
         _check_unpacked(path, sum(member.file_size for member in members), path.stat().st_size)
         return {
             member.filename.removesuffix('.npy'): _read_npy(archive, member) for member in members
@@ -158,6 +165,8 @@ def _read_safetensors(path: Path) -> Tensors:
     tensors, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
         begin, stop = entry['data_offsets']
+        if entry['dtype'] not in _SAFETENSORS_TYPES:
+            raise ValueError(f'{name} is of type {entry["dtype"]}, which is not read')
         shape, dtype = tuple(entry['shape']), np.dtype(_SAFETENSORS_TYPES[entry['dtype']])
         expected = math.prod(shape) * dtype.itemsize
         if (

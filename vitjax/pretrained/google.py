@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from vitjax.errors import UserError
@@ -108,6 +107,8 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     patches = None
     if spelling.positions in tensors:
         told['positions'] = 'learned'
+        if told['class_token']:
+            told['prefix_positions'] = 'none' if spelling.big_vision else 'class'
         rows = checkpoint.shape(spelling.positions, 3)[1]
         patches = rows - (told['class_token'] and not spelling.big_vision)
         known |= square_image(patches, told['patch_size'])
@@ -118,10 +119,6 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     if patches is not None:
         check_grid(checkpoint, arguments, patches)
     shapes = parameter_shapes('vit', arguments)
-    if patches is not None and told['class_token'] and spelling.big_vision:
-        # The class token has no place of its own; ours is 0 then.
-        table = tensors[spelling.positions]
-        tensors[spelling.positions] = np.pad(table, ((0, 0), (1, 0), (0, 0)))
     params = read_table(
         _table(spelling, arguments.get('stem_depths')), tensors, shapes, checkpoint.place
     )
@@ -141,10 +138,12 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Published names, or big_vision's where only it has the model."""
     model = pretrained.model
-    if model.pooling == 'map' and model.class_token:
+    class_token = model.prefix['class_token']
+    if model.pooling == 'map' and class_token:
         raise UserError('Google has no model with a class token and attention pooling')
     spelling = Spelling()
-    if model.pooling == 'map' or model.positions == 'sincos2d':
+    unplaced = class_token and model.prefix_positions == 'none'
+    if model.pooling == 'map' or model.positions == 'sincos2d' or unplaced:
         spelling = Spelling('params/', linen=True, big_vision=True, flat_norms=True)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     tensors = write_table(_table(spelling, model.stem_depths), params, 'google')

@@ -140,7 +140,7 @@ def settle(
       UserError: the config or the caller contradicts the tensors, or what is needed is missing.
     """
     tensors, config, known, overrides = (
-        {name: _as_argument(checkpoint, name, value) for name, value in values.items()}
+        {name: as_argument(name, value) for name, value in values.items()}
         for values in (tensors, config, known, overrides)
     )
     facts = known | config | tensors
@@ -193,11 +193,11 @@ def check_grid(checkpoint: Checkpoint, arguments: Mapping[str, Any], patches: in
         )
 
 
-def _as_argument(checkpoint: Checkpoint, name: str, value: Any) -> Any:
-    """Sizes as pairs, lists as tuples, so that they can be compared."""
+def as_argument(name: str, value: Any) -> Any:
+    """Sizes as pairs and lists as tuples, so that they can be compared; UserError if it is no size."""
     try:
-        if name in ('image_size', 'patch_size') and value is not None:
+        if name in ('image_size', 'patch_size'):
             return as_pair(value)
     except (TypeError, ValueError) as error:
-        raise UserError(f'{checkpoint.place}: {name}: {error}') from error
+        raise UserError(f'{name}: {error}') from error
     return tuple(value) if isinstance(value, list) else value

@@ -83,22 +83,39 @@ def load(source: str | Path, **overrides) -> Pretrained:
         parts, config, step = layout(name).read(checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
-    dtype = jnp.dtype(dtype or (config['precision']['compute'] if config else jnp.float32)).name
-    model = create_model(parts.name, **parts.arguments, dtype=jnp.dtype(dtype))
-    preprocess = _preprocess(path, parts, model)
+    return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
+
+
+def assemble(
+    parts: Parts,
+    *,
+    source: str,
+    layout: str,
+    config: dict[str, Any] | None = None,
+    step: int = 0,
+    dtype: Any = None,
+) -> Pretrained:
+    """Builds the model of what was read, and puts everything together.
+
+    Args:
+      source, layout: where it comes from, for `info`.
+      config: of the run; None for weights that were not trained here.
+      step: of the checkpoint.
+      dtype: of the computation; None for the config's.
+    """
+    preprocess = _preprocess(source, parts)
     config = config or _config_of(parts, preprocess)
-    config['precision']['compute'] = dtype
+    dtype = jnp.dtype(dtype or config['precision']['compute'])
+    config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
-    info = {'config': config, 'step': step, 'source': str(source)}
+    params = unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/')
+    info = {'config': config, 'step': step, 'source': source, 'layout': layout}
     return Pretrained(
-        model=model,
-        variables={
-            'params': unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/'),
-            **parts.state,
-        },
+        model=create_model(parts.name, **parts.arguments, dtype=dtype),
+        variables={'params': params, **parts.state},
         preprocess=preprocess,
         labels=parts.labels,
-        info=info | {'layout': name, 'resampling': parts.resampling},
+        info=info | {'resampling': parts.resampling},
     )
 
 
@@ -166,20 +183,23 @@ def _facts(model: nn.Module) -> dict[str, Any]:
     facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
     if facts['model'] == 'ViT':
         facts['mlp_dim'] = model.mlp_dim or 4 * model.width
-        facts['class_token'] = model.pooling == 'cls' or bool(model.class_token)
+        facts['class_token'] = bool(model.prefix['class_token'])
+        facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
+        facts['pool_prefix'] = model.pool_prefix if sum(model.prefix.values()) else None
         facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
         facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
     return facts
 
 
-def _preprocess(path: Path, parts: Parts, model: nn.Module) -> Preprocess:
+def _preprocess(source: str, parts: Parts) -> Preprocess:
+    model = create_model(parts.name, **parts.arguments)
     facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
     if model.in_channels == 1:  # what holds for RGB, on average
         facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
     try:
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
-    except TypeError as error:
-        raise UserError(f'{path}: its preprocessing is damaged: {error}') from error
+    except (TypeError, AttributeError) as error:
+        raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
 
 
 def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:

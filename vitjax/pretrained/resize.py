@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from vitjax.errors import UserError
-from vitjax.layers.patches import as_pair, grid_size, resample_kernel
+from vitjax.layers.patches import grid_size, resample_kernel
 from vitjax.layers.resampling import resample
 from vitjax.models.registry import create_model
-from vitjax.pretrained.layouts import SIZES, Parts, parameter_shapes
+from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
 
@@ -29,7 +29,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     Raises:
       UserError: sizes that do not fit together, or channels that cannot be had.
     """
-    wanted = {name: value for name, value in wanted.items() if name in SIZES}
+    wanted = {name: as_argument(name, value) for name, value in wanted.items()}
     old = create_model(parts.name, **parts.arguments)
     arguments = parts.arguments | wanted
     new = create_model(parts.name, **arguments)
@@ -45,7 +45,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     labels = parts.labels
     if old.num_classes != new.num_classes:
         labels = None
-        params = {path: x for path, x in params.items() if not path.startswith('head')}
+        params = {path: x for path, x in params.items() if not _is_head(path)}
         head = {
             path: np.zeros(shape, np.float32)
             for path, shape in shapes.items()
@@ -61,19 +61,21 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     return dataclasses.replace(parts, arguments=arguments, params=params, labels=labels)
 
 
+def _is_head(path: str) -> bool:
+    return path.split('/')[0].endswith('head')
+
+
 def _fold_channels(params: dict[str, np.ndarray], old: int, new: int) -> None:
-    if (old, new) != (3, 1):
+    if (old, new) != (3, 1) or not params.keys() & set(_FIRST_KERNELS):
         raise UserError(
             f'in_channels={new}: the weights are for {old} channels, and only RGB can become gray'
         )
     first = next(path for path in _FIRST_KERNELS if path in params)
-    params[first] = params[first].sum(axis=2, keepdims=True)  # [Ph, Pw, 1, D]
+    params[first] = np.asarray(params[first]).sum(axis=2, keepdims=True)  # [Ph, Pw, 1, D]
 
 
 def _on_another_grid(table: np.ndarray, old: Any, new: Any, method: str) -> np.ndarray:
     """[1, P + N, D] -> [1, P + N', D]: what stands before the patches stays."""
     grids = [grid_size(model.image_size, model.patch_size, pad=model.pad) for model in (old, new)]
-    if grids[0] == grids[1] and as_pair(old.image_size) == as_pair(new.image_size):
-        return table
     before, of_patches = np.split(table, [table.shape[1] - grids[0][0] * grids[0][1]], axis=1)
     return np.concatenate([before, np.asarray(resample(of_patches, *grids, method))], axis=1)

@@ -61,7 +61,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f'{path} is damaged or older than PyTorch 1.6; {_CONVERT}')
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if sum(member.file_size for member in members) > path.stat().st_size:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError('it is packed, as PyTorch packs none')
         names = {member.filename for member in members}
         programs = [name for name in names if name.endswith('data.pkl')]
