@@ -25,7 +25,17 @@ ALLOWED = {
     'analysis': {'layers', 'models', 'data', 'checkpoints', 'errors'},
     'tasks': {'layers', 'models', 'generation', 'data', 'config', 'errors'},
     'training': {
-        *('layers', 'models', 'tasks', 'data', 'checkpoints', 'config', 'files', 'errors'),
+        *(
+            'layers',
+            'models',
+            'tasks',
+            'data',
+            'checkpoints',
+            'pretrained',
+            'config',
+            'files',
+            'errors',
+        ),
     },
     'cli': PARTS,
 }

@@ -1,6 +1,6 @@
 """A masked autoencoder on scikit-learn's digits: three quarters of each image, from the fourth.
 
-    vitjax train --config configs/mae/digits.py --workdir runs/mae
+vitjax train --config configs/mae/digits.py --workdir runs/mae
 """
 
 import ml_collections

@@ -99,12 +99,14 @@ def assemble(
 
     Args:
       source, layout: where it comes from, for `info`.
-      config: of the run; None for weights that were not trained here.
+      config: of the run; None for weights that were not trained here. Of a masked autoencoder of
+        which only the encoder is left it says nothing.
       step: of the checkpoint.
       dtype: of the computation; None for the config's.
     """
     preprocess = _preprocess(source, parts)
-    config = config or _config_of(parts, preprocess)
+    if config is None or config['model']['name'] != parts.name:
+        config = _config_of(parts, preprocess)
     dtype = jnp.dtype(dtype or config['precision']['compute'])
     config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
