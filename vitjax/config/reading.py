@@ -68,7 +68,9 @@ def complete(
     if values['model']['name'] is None:
         from vitjax.training.finetuning import model_of
 
-        source = overrides.get('model.pretrained', values['model']['pretrained'])
+        source = values['model']['pretrained']
+        if text := overrides.get('model.pretrained'):
+            source = parse('config.model.pretrained', str | None, text)
         chosen = {key: value for key, value in values['model'].items() if key != 'name'}
         values['model'] = model_of(source, values['task']['name']) | chosen
     if any(key in overrides for key in _LENGTHS):

@@ -291,7 +291,8 @@ class ViT(nn.Module):
         if self.positions == 'learned':
             of_prefix, of_patches = jnp.split(self.position_table, [self.num_placed], axis=1)
             x = x + of_patches.astype(x.dtype)
-            prefix = prefix.at[:, : self.num_placed].add(of_prefix)
+            without = prefix.shape[1] - self.num_placed
+            prefix = prefix + jnp.pad(of_prefix, ((0, 0), (0, without), (0, 0)))
         elif self.positions == 'sincos2d':
             x = x + sincos2d(grid, self.width).astype(x.dtype)
         elif self.positions == 'sincos2d_mae':

@@ -18,6 +18,7 @@ from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
 from vitjax.pretrained.files import weights_in, write_tensors
+from vitjax.pretrained.hub import PREFIX, snapshot
 from vitjax.pretrained.layouts import (
     LAYOUTS,
     SIZES,
@@ -58,7 +59,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, or a file or folder of weights of any layout in `LAYOUTS`.
+      source: a run's folder, a file or folder of weights of any layout in `LAYOUTS`, or
+        `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels` or `num_classes` the weights are adapted, see `vitjax.pretrained.resize`. Others
         say what the files do not tell, such as `num_heads`, or are switches such as `scan`, `dtype`.
@@ -67,7 +69,7 @@ def load(source: str | Path, **overrides) -> Pretrained:
       UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
         or something that must be known and is not told.
     """
-    path = Path(source)
+    path = snapshot(source) if str(source).startswith(PREFIX) else Path(source)
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype = overrides.pop('dtype', None)
