@@ -6,6 +6,7 @@ what the model makes of them: logits [B, K], float32, or of a model without head
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +14,23 @@ import numpy as np
 from jax import export
 
 from vitjax.errors import RunError, UserError
-from vitjax.pretrained.pretrained import Pretrained
+
+if TYPE_CHECKING:
+    from vitjax.pretrained.pretrained import Pretrained
 
 _PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 _LARGEST_ONNX = 2**31  # bytes; protocol buffers do not hold more
 _TOLERANCE = 1e-4
 
 
-def stablehlo(pretrained: Pretrained) -> bytes:
+def stablehlo(pretrained: 'Pretrained') -> bytes:
     """As StableHLO, for every platform: `jax.export.deserialize(bytearray(content)).call(pixels)`."""
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
     exported = export.export(jax.jit(_forward(pretrained)), platforms=_PLATFORMS)(pixels)
     return bytes(exported.serialize())
 
 
-def onnx(pretrained: Pretrained) -> bytes:
+def onnx(pretrained: 'Pretrained') -> bytes:
     """As ONNX, with the input `pixels` and the output `result`; onnxruntime agrees to 1e-4.
 
     Raises:
@@ -37,11 +40,15 @@ def onnx(pretrained: Pretrained) -> bytes:
     try:
         import onnxruntime
         from jax2onnx import to_onnx
+        from jax2onnx.plugins.jax.numpy import stack
+        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY
     except ImportError as error:
         raise UserError(f"ONNX takes {error.name}: pip install 'vitjax[onnx]'") from error
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.variables))
     if size >= _LARGEST_ONNX:
         raise UserError(f'an ONNX file holds at most 2 GiB, and these weights take {size} bytes')
+    # JAX has made a primitive of it since, which jax2onnx 0.13 knows by its old name only.
+    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY[stack.JnpStackPlugin._PRIM.name])
     forward = _forward(pretrained)
     # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over: then
     # it sees primitives alone.
@@ -68,24 +75,29 @@ def onnx(pretrained: Pretrained) -> bytes:
     content = proto.SerializeToString()
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of constants that it has no use for
-    session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+    options.log_severity_level = 4  # it warns of constants that it has no use for
     pixels = np.random.default_rng(0).integers(0, 256, _pixels(pretrained, 2).shape, np.uint8)
-    (found,), expected = session.run(None, {'pixels': pixels}), np.asarray(forward(pixels))
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+        (found,) = session.run(None, {'pixels': pixels})
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise RunError(f'onnxruntime does not run what jax2onnx made: {reason}') from error
+    expected = np.asarray(jax.jit(forward)(pixels))
     if not np.allclose(found, expected, _TOLERANCE, _TOLERANCE):
         raise RunError(f'onnxruntime differs from the model by {abs(found - expected).max():.1e}')
     return content
 
 
-EXPORTS: dict[str, Callable[[Pretrained], bytes]] = {'stablehlo': stablehlo, 'onnx': onnx}
+EXPORTS: dict[str, Callable[['Pretrained'], bytes]] = {'stablehlo': stablehlo, 'onnx': onnx}
 
 
-def _pixels(pretrained: Pretrained, batch: object) -> jax.ShapeDtypeStruct:
+def _pixels(pretrained: 'Pretrained', batch: object) -> jax.ShapeDtypeStruct:
     size, channels = pretrained.preprocess.image_size, pretrained.preprocess.channels
     return jax.ShapeDtypeStruct((batch, *size, channels), jnp.uint8)
 
 
-def _forward(pretrained: Pretrained) -> Callable[[jax.Array], jax.Array]:
+def _forward(pretrained: 'Pretrained') -> Callable[[jax.Array], jax.Array]:
     """Pixels -> what the model returns; UserError unless that is one array."""
     model, variables = pretrained.model, pretrained.variables
 

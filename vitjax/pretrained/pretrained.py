@@ -17,6 +17,7 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
+from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
 from vitjax.pretrained.hub import PREFIX, snapshot
 from vitjax.pretrained.layouts import (
@@ -126,23 +127,31 @@ def assemble(
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
     """Writes a model so that `load`, and the library of the format, read the same.
 
+    What is exported, in contrast, runs without any library of models, see `vitjax.pretrained.export`.
+
     Args:
       path: a folder that does not exist yet or is empty. For foreign formats also a file with the
-        ending of their weights, which then lacks what lies beside them: labels, preprocessing.
-      format: 'vitjax', the layout of a run's folder, or one of `LAYOUTS`.
+        ending of their weights, which then lacks what lies beside them: labels, preprocessing. For
+        an export a file.
+      format: 'vitjax', the layout of a run's folder, one of `LAYOUTS`, or 'stablehlo' or 'onnx'.
 
     Raises:
       UserError: an unknown format, one that cannot hold the model, or a path that is in use.
       RunError: the disk does not take it; then nothing is left of it.
     """
     path = Path(path)
+    if format in EXPORTS:
+        content = EXPORTS[format](pretrained)
+        with written_whole(path) as file:
+            file.write_bytes(content)
+        return
     if format == 'vitjax':
         with written_whole(path) as folder:
             write_run(folder, pretrained)
         return
     writers = [name for name in LAYOUTS if hasattr(layout(name), 'write')]
     if format not in writers:
-        raise unknown('format', format, ['vitjax', *writers])
+        raise unknown('format', format, ['vitjax', *writers, *EXPORTS])
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
