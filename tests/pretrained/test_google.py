@@ -101,6 +101,12 @@ def big_vision(tensors):
     return {name.replace(old, new): tensor for name, tensor in linen(tensors).items()}
 
 
+def in_encoder(tensors):
+    """big_vision before 2022."""
+    old, new = 'Transformer/posembed_input/pos_embedding', 'Transformer/pos_embedding'
+    return {name.replace(old, new): tensor for name, tensor in linen(tensors).items()}
+
+
 def without_class_position(tensors):
     tensors = big_vision(tensors)
     return tensors | {'pos_embedding': tensors['pos_embedding'][:, 1:]}
@@ -154,7 +160,13 @@ CASES = {
         known={'pooling': 'map'},
     ),
     'scanned': Case({'cls': False, 'rep': True}, [scanned, prefixed('params/')]),
-    'tok': Case({}, [without_class_position, prefixed('params/')], class_position=False),
+    'tok': Case(
+        {},
+        [without_class_position, prefixed('params/')],
+        known={'prefix_positions': 'none'},
+        class_position=False,
+    ),
+    'old big_vision': Case({}, [in_encoder], known={'prefix_positions': 'class'}),
     'bfloat16': Case({'cls': False}, [scanned, halved]),
     'sincos2d': Case(
         {'cls': False, 'rep': True, 'positions': False},
@@ -471,6 +483,29 @@ def test_a_config_that_contradicts_the_tensors(loaded, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'image_size': 16}))
     with pytest.raises(UserError, match=r'positions of 9 patches, but an image of \(16, 16\)'):
         vitjax.load(tmp_path / 'saved')
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        '{',
+        '[]',
+        '{"image_size": "big"}',
+        '{"image_size": [12]}',
+        '{"labels": 5}',
+        '{"preprocess": 5}',
+        '{"preprocess": {"mean": "half"}}',
+        '{"preprocess": {"depth": 3}}',
+        '{"preprocess": {"crop": "all"}}',
+    ],
+)
+def test_a_config_that_is_damaged(files, tmp_path, config):
+    (tmp_path / 'model.npz').symlink_to(files('published')[0])
+    (tmp_path / 'config.json').write_text(config)
+    with pytest.raises(UserError) as error:
+        vitjax.load(tmp_path / 'model.npz')
+    assert '\n' not in str(error.value)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_a_folder_tells_what_a_file_cannot(tmp_path):

@@ -102,8 +102,11 @@ def test_switches_and_sizes_at_loading(run, tmp_path):
     library.save(narrow, tmp_path / 'narrow')
     assert library.load(tmp_path / 'narrow').model == narrow.model
     assert hash(narrow.model)
-    with pytest.raises(UserError, match='positions is'):
-        library.load(run, image_size=(16, 8))
+    wide = library.load(run, image_size=(16, 8))
+    assert wide.model.apply(wide.variables, wide.preprocess(np.zeros((9, 9), np.uint8))).shape == (
+        1,
+        10,
+    )
 
 
 def test_weights_that_do_not_fit_are_named(run):

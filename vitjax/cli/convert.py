@@ -18,7 +18,7 @@ _SIZES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='SOURCE', help="a run's folder, or weights of any layout")
     parser.add_argument('dest', metavar='DEST', type=Path, help='what does not exist yet')
-    parser.add_argument('--format', required=True, metavar='F', help='vitjax, google')
+    parser.add_argument('--format', required=True, metavar='F', help='vitjax, google, timm, huggingface, stablehlo, onnx')
     for name, text in _SIZES.items():
         parser.add_argument(f'--{name}', help=text)
     parser.add_argument(
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     import vitjax
     from vitjax.config.types import parse, signature
     from vitjax.errors import UserError, unknown
-    from vitjax.models.vit import ViT
+    from vitjax.models.registry import MODELS
 
     texts = {name: getattr(args, name) for name in _SIZES if getattr(args, name) is not None}
     for words in args.set:
@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
         if not equals:
             raise UserError(f'--set {words}: write NAME=VALUE')
         texts[name] = text
-    known = signature(ViT)
+    known = {}
+    for model in (*MODELS.values(), MODELS['vit']):  # which has the last word on what it shares
+        known |= signature(model)
     for name in texts.keys() - known.keys():
         raise unknown('argument of a model', name, known)
     overrides = {name: parse(f'--{name}', known[name][0], text) for name, text in texts.items()}

@@ -55,12 +55,17 @@ class Cut:
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
 
-def central_cut(size: tuple[int, int], crop: float = 1.0) -> Cut:
+def central_cut(size: tuple[int, int], crop: float = 1.0, squash: bool = False) -> Cut:
     """The central part: `crop` of what fits in the proportions of `size`, at that size.
 
+    With `squash` it is of the image's own proportions: the whole image if `crop` is 1.
     An image that has the size already stays as it is when `crop` is 1.
     """
-    return Cut(lambda height, width: central_box(height, width, size, crop), tuple(size))
+
+    def choose_box(height: int, width: int) -> Box:
+        return central_box(height, width, (height, width) if squash else size, crop)
+
+    return Cut(choose_box, tuple(size))
 
 
 def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> np.ndarray:

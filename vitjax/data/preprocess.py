@@ -13,6 +13,9 @@ from PIL import Image
 from vitjax.errors import UserError, unknown
 from vitjax.files import read_json, write_atomically
 
+# What is known of a model's preprocessing apart from the size and channels of its images.
+PREPROCESSING = ('crop', 'mean', 'std', 'interpolation', 'squash')
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -22,6 +25,7 @@ class Preprocess:
       image_size: (height, width) in pixels.
       channels: 1 gray, 3 RGB, 4 RGBA.
       crop: part of the shorter side that the central crop keeps.
+      squash: whether the crop keeps that part of each side, whatever the proportions.
       mean, std: of pixels in [0, 1], one for all channels or one each.
       interpolation: of pixels, 'bilinear', 'bicubic' or another of Pillow's.
     """
@@ -32,10 +36,13 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = 'bicubic'
+    squash: bool = False
 
     def __post_init__(self):
         if self.channels not in (1, 3, 4):
             raise UserError(f'images have 1, 3 or 4 channels, not {self.channels}')
+        if not 0 < self.crop <= 1:
+            raise UserError(f'crop must be above 0 and at most 1, not {self.crop}')
         for name in ('mean', 'std'):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise UserError(
@@ -57,7 +64,7 @@ class Preprocess:
         from vitjax.data.images import central_cut, decode
 
         several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
-        cut = central_cut(self.image_size, self.crop)
+        cut = central_cut(self.image_size, self.crop, squash=self.squash)
         cut = dataclasses.replace(cut, resample=Image.Resampling[self.interpolation.upper()])
         pixels = [decode(image, self.channels, cut) for image in (images if several else [images])]
         return self.normalise(np.stack(pixels))
@@ -69,9 +76,9 @@ class Preprocess:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What does not depend on the model's input: crop, mean, std and interpolation."""
+        """What does not depend on the model's input: all but size and channels."""
         values = dataclasses.asdict(self)
-        return {name: values[name] for name in ('crop', 'mean', 'std', 'interpolation')}
+        return {name: values[name] for name in PREPROCESSING}
 
     def save(self, path: str | Path) -> None:
         write_atomically(Path(path), json.dumps(dataclasses.asdict(self), indent=2) + '\n')

@@ -196,6 +196,12 @@ class ViT(nn.Module):
         placed = {'class': ('class_token', 'distillation_token'), 'all': self.prefix, 'none': ()}
         return sum(self.prefix[name] for name in placed[self.prefix_positions])
 
+    @property
+    def pools_prefix(self) -> bool:
+        """Whether there are tokens before the patches that 'mean' or 'map' pool too."""
+        wanted = self.pooling == 'map' if self.pool_prefix is None else self.pool_prefix
+        return wanted and self.pooling in ('mean', 'map') and any(self.prefix.values())
+
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Normalised images [B, H, W, C] -> logits [B, K], float32 (without a head, the pooled vector).
 
@@ -315,8 +321,7 @@ class ViT(nn.Module):
 
     def _pool(self, tokens: jax.Array) -> jax.Array:
         """tokens [B, P + N, D] -> [B, D], or [B, 2D] with 'cls_mean'."""
-        with_prefix = self.pooling == 'map' if self.pool_prefix is None else self.pool_prefix
-        pooled = tokens if with_prefix else tokens[:, sum(self.prefix.values()) :]
+        pooled = tokens if self.pools_prefix else tokens[:, sum(self.prefix.values()) :]
         if self.pooling == 'map':
             x = self.attention_pooling(pooled)
         elif self.pooling == 'mean':

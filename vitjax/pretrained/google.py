@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 WEIGHTS = 'model.npz'
 
+# Of vit_jax, where it counts the class token too; of big_vision before 2022, which did so as well, and
+# of big_vision, where it is of the patches alone.
+_POSITIONS = (
+    'Transformer/posembed_input/pos_embedding',
+    'Transformer/pos_embedding',
+    'pos_embedding',
+)
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', '')
 _FINAL_NORM = 'Transformer/encoder_norm/scale'
 _PROJECTIONS = ('query', 'key', 'value', 'out')
@@ -40,15 +47,15 @@ class Spelling:
 
     Attributes:
       prefix: of every name.
+      positions: name of their table.
       linen: modules are counted kind by kind, not all together.
-      big_vision: positions are of the patches alone, and have a name of their own.
       scanned: all layers lie in one tensor.
       flat_norms: norms of the stem have one axis, not four.
     """
 
     prefix: str = ''
+    positions: str = _POSITIONS[0]
     linen: bool = False
-    big_vision: bool = False
     scanned: bool = False
     flat_norms: bool = False
 
@@ -56,17 +63,22 @@ class Spelling:
     def of(cls, tensors: Tensors) -> 'Spelling':
         """That of a file."""
         prefix = next(prefix for prefix in _PREFIXES if f'{prefix}{_FINAL_NORM}' in tensors)
+        tables = [f'{prefix}{name}' for name in _POSITIONS]
         blocks = f'{prefix}Transformer/encoderblock'
         names = [name for name in tensors if name.startswith(blocks)]
         norm = tensors.get(f'{prefix}gn_root/scale')
         return cls(
             prefix,
+            # Where there is none positions are fixed, which only big_vision has.
+            positions=next((name for name in tables if name in tensors), tables[-1]),
             linen=not any(name.endswith('/LayerNorm_2/scale') for name in names),
-            # Where no positions are stored they are fixed, which only big_vision has.
-            big_vision=f'{prefix}Transformer/posembed_input/pos_embedding' not in tensors,
             scanned=any(name.startswith(f'{blocks}/') for name in names),
             flat_norms=norm is not None and norm.ndim == 1,
         )
+
+    @property
+    def big_vision(self) -> bool:
+        return not self.positions.endswith(_POSITIONS[0])
 
     @property
     def block(self) -> str:
@@ -79,11 +91,6 @@ class Spelling:
     @property
     def mlp(self) -> str:
         return f'{self.block}/MlpBlock_{0 if self.linen else 3}'
-
-    @property
-    def positions(self) -> str:
-        place = '' if self.big_vision else 'Transformer/posembed_input/'
-        return f'{self.prefix}{place}pos_embedding'
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -107,10 +114,12 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     patches = None
     if spelling.positions in tensors:
         told['positions'] = 'learned'
+        patches = checkpoint.shape(spelling.positions, 3)[1]
         if told['class_token']:
-            told['prefix_positions'] = 'none' if spelling.big_vision else 'class'
-        rows = checkpoint.shape(spelling.positions, 3)[1]
-        patches = rows - (told['class_token'] and not spelling.big_vision)
+            # big_vision's files from before 2022 are told by their number alone.
+            alone = spelling.big_vision and not square_image(patches - 1, told['patch_size'])
+            told['prefix_positions'] = 'none' if alone else 'class'
+            patches -= not alone
         known |= square_image(patches, told['patch_size'])
     config = {key: checkpoint.config[key] for key in ('image_size',) if key in checkpoint.config}
     arguments = settle(
@@ -122,8 +131,9 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     params = read_table(
         _table(spelling, arguments.get('stem_depths')), tensors, shapes, checkpoint.place
     )
-    crop = 0.875 if spelling.big_vision else 1.0
-    preprocess = {'mean': (0.5,), 'std': (0.5,), 'crop': crop, 'interpolation': 'bilinear'}
+    # Evaluation in vit_jax takes the whole image, big_vision 224 of 256 pixels.
+    cut = {'crop': 0.875} if spelling.big_vision else {'crop': 1.0, 'squash': True}
+    preprocess = {'mean': (0.5,), 'std': (0.5,), 'interpolation': 'bilinear', **cut}
     labels = checkpoint.config.get('labels')
     return Parts(
         'vit',
@@ -144,7 +154,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     spelling = Spelling()
     unplaced = class_token and model.prefix_positions == 'none'
     if model.pooling == 'map' or model.positions == 'sincos2d' or unplaced:
-        spelling = Spelling('params/', linen=True, big_vision=True, flat_norms=True)
+        spelling = Spelling('params/', f'params/{_POSITIONS[-1]}', linen=True, flat_norms=True)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     tensors = write_table(_table(spelling, model.stem_depths), params, 'google')
     config = {

@@ -30,7 +30,7 @@ from vitjax.models.registry import create_model
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
-LAYOUTS = ('google',)
+LAYOUTS = ('google', 'huggingface', 'meta', 'timm')
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
@@ -139,10 +139,13 @@ def settle(
     Raises:
       UserError: the config or the caller contradicts the tensors, or what is needed is missing.
     """
-    tensors, config, known, overrides = (
-        {name: as_argument(name, value) for name, value in values.items()}
-        for values in (tensors, config, known, overrides)
-    )
+    try:
+        tensors, config, known, overrides = (
+            {name: as_argument(name, value) for name, value in values.items()}
+            for values in (tensors, config, known, overrides)
+        )
+    except UserError as error:
+        raise UserError(f'{checkpoint.place}: {error}') from error
     facts = known | config | tensors
     said = {name: value for name, value in overrides.items() if name not in SIZES & facts.keys()}
     for whose, values in (('its config', config), ('the call', said)):

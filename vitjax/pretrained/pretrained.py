@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax.config import base_config, complete
-from vitjax.data.preprocess import Preprocess
+from vitjax.data.preprocess import PREPROCESSING, Preprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
@@ -29,7 +29,7 @@ from vitjax.pretrained.layouts import (
     layout,
     open_checkpoint,
 )
-from vitjax.pretrained.resize import resize
+from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
 
 # Arguments that change neither parameters nor what they compute; no layout stores them.
@@ -63,8 +63,10 @@ def load(source: str | Path, **overrides) -> Pretrained:
       source: a run's folder, a file or folder of weights of any layout in `LAYOUTS`, or
         `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
-        `in_channels` or `num_classes` the weights are adapted, see `vitjax.pretrained.resize`. Others
-        say what the files do not tell, such as `num_heads`, or are switches such as `scan`, `dtype`.
+        `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
+        `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
+        switches such as `scan`, `dtype`. Also what of `Preprocess` is other than the files say:
+        `mean`, `std`, `crop`, `interpolation`, `squash`.
 
     Raises:
       UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
@@ -74,6 +76,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype = overrides.pop('dtype', None)
+    moved = overrides.pop('prefix_positions', None)
+    facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
     weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
     if weights is None or weights.is_dir():
@@ -83,9 +87,12 @@ def load(source: str | Path, **overrides) -> Pretrained:
     else:
         checkpoint = open_checkpoint(weights)
         name = find_layout(checkpoint)
-        parts, config, step = layout(name).read(checkpoint, overrides), None, 0
+        parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
+    if moved is not None:
+        parts = move_prefix_positions(parts, moved)
+    parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
     return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
 
 
@@ -155,7 +162,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, {} if alone else sidecars))
+    _check_written(pretrained, format, Checkpoint(str(path), tensors, sidecars))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -166,10 +173,23 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
             write_atomically(place / name, json.dumps(value, indent=2) + '\n')
 
 
+def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    try:
+        return layout(name).read(checkpoint, overrides)
+    except UserError:
+        raise
+    # What files beside the weights say may be of any type.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(
+            f'{checkpoint.place}, or what lies beside it, is damaged: {reason}'
+        ) from error
+
+
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
     try:
-        parts = layout(format).read(checkpoint, {})
+        parts = _read(format, checkpoint, {})
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
     model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
@@ -198,7 +218,7 @@ def _facts(model: nn.Module) -> dict[str, Any]:
         facts['mlp_dim'] = model.mlp_dim or 4 * model.width
         facts['class_token'] = bool(model.prefix['class_token'])
         facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
-        facts['pool_prefix'] = model.pool_prefix if sum(model.prefix.values()) else None
+        facts['pool_prefix'] = model.pools_prefix
         facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
         facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
     return facts
@@ -206,12 +226,13 @@ def _facts(model: nn.Module) -> dict[str, Any]:
 
 def _preprocess(source: str, parts: Parts) -> Preprocess:
     model = create_model(parts.name, **parts.arguments)
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.preprocess.items()}
-    if model.in_channels == 1:  # what holds for RGB, on average
-        facts |= {name: (float(np.mean(facts[name])),) for name in ('mean', 'std')}
     try:
+        facts = dict(parts.preprocess)
+        facts |= {name: tuple(map(float, facts[name])) for name in ('mean', 'std')}
+        if model.in_channels == 1:  # what holds for RGB, on average
+            facts |= {name: (sum(facts[name]) / len(facts[name]),) for name in ('mean', 'std')}
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
-    except (TypeError, AttributeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
 
 

@@ -85,6 +85,38 @@ def _encoder(parts: Parts, model: MAE) -> Parts:
     return dataclasses.replace(parts, name='vit', arguments=arguments, params=params, labels=None)
 
 
+def move_prefix_positions(parts: Parts, wanted: str) -> Parts:
+    """The same model with the positions of the tokens before the patches kept in another way.
+
+    Libraries differ in which of these tokens have a position of their own. What counts is the sum of
+    token and position: 'none' adds them up; from there any other adds positions of 0.
+
+    Args:
+      parts: as a layout or a run's folder gives them.
+      wanted: as the constructor takes `prefix_positions`.
+
+    Raises:
+      UserError: another kind of model, or positions that would be lost.
+    """
+    old = create_model(parts.name, **parts.arguments)
+    arguments = parts.arguments | {'prefix_positions': wanted}
+    new = create_model(parts.name, **arguments)
+    params = dict(parts.params)
+    if old.num_placed and new.num_placed < old.num_placed and new.num_placed:
+        raise UserError("prefix_positions='class' would lose those of registers; say 'none'")
+    if 'positions' in params and not new.num_placed:
+        before, params['positions'] = np.split(params['positions'], [old.num_placed], axis=1)
+        for name, count in old.prefix.items():
+            own, before = np.split(before, [count], axis=1)
+            if own.size:
+                params[name] = params[name] + own
+    elif 'positions' in params:
+        added = np.zeros((1, new.num_placed - old.num_placed, old.width), np.float32)
+        before, of_patches = np.split(params['positions'], [old.num_placed], axis=1)
+        params['positions'] = np.concatenate([before, added, of_patches], axis=1)
+    return dataclasses.replace(parts, arguments=arguments, params=params)
+
+
 def _is_head(path: str) -> bool:
     return path.split('/')[0].endswith('head')
 

@@ -1,0 +1,88 @@
+"""`vitjax convert`: formats, sizes, and mistakes that leave nothing behind."""
+
+import numpy as np
+import pytest
+
+import vitjax
+from vitjax.cli import main
+from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.pretrained import assemble
+
+ARGUMENTS = dict(image_size=8, patch_size=4, width=8, depth=1, num_heads=2, num_classes=3)
+PREPROCESS = dict(mean=(0.5,), std=(0.5,), crop=1.0, interpolation='bilinear')
+
+
+@pytest.fixture(scope='session')
+def source(tmp_path_factory):
+    """A `.npz` file in Google's layout."""
+    shapes = parameter_shapes('vit', ARGUMENTS)
+    params = {path: np.full(shape, 0.1, np.float32) for path, shape in shapes.items()}
+    parts = Parts('vit', ARGUMENTS, params, PREPROCESS)
+    path = tmp_path_factory.mktemp('convert') / 'source.npz'
+    vitjax.save(assemble(parts, source='test', layout='vitjax'), path, format='google')
+    return path
+
+
+def test_there_and_back(source, tmp_path):
+    assert main(['convert', str(source), str(tmp_path / 'run'), '--format', 'vitjax']) == 0
+    back = tmp_path / 'back.npz'
+    assert main(['convert', str(tmp_path / 'run'), str(back), '--format', 'google']) == 0
+    with np.load(source) as original, np.load(back) as written:
+        assert sorted(original) == sorted(written)
+        for name in original:
+            np.testing.assert_array_equal(written[name], original[name])
+
+
+def test_another_size_on_the_way(source, tmp_path):
+    sizes = ['--image_size=8,16', '--patch_size', '2', '--num_classes=7', '--in_channels=1']
+    folder = tmp_path / 'google'
+    assert main(['convert', str(source), str(folder), '--format=google', *sizes]) == 0
+    model = vitjax.load(folder).model
+    assert (model.image_size, model.patch_size) == ((8, 16), (2, 2))
+    assert (model.num_classes, model.in_channels) == (7, 1)
+
+
+MISTAKES = {
+    'format': (['{source}', '{dest}', '--format=googel'], "unknown format 'googel'; did you mean"),
+    'source': (['{dest}', '{dest}', '--format=google'], 'no such file or folder'),
+    'not weights': (['{code}', '{dest}', '--format=google'], 'weights are read from .npz'),
+    'not a folder of weights': (['{empty}', '{dest}', '--format=google'], 'has no config.json'),
+    'dest': (['{source}', '{source}', '--format=google'], 'exists and is not an empty folder'),
+    'dest in use': (['{source}', '{used}', '--format=vitjax'], 'exists and is not an empty folder'),
+    'size': (
+        ['{source}', '{dest}', '--format=google', '--image_size=9'],
+        'patch height 4 does not',
+    ),
+    'no size': (
+        ['{source}', '{dest}', '--format=google', '--image_size=x'],
+        '--image_size: expected',
+    ),
+    'set': (['{source}', '{dest}', '--format=google', '--set', 'heads'], 'write NAME=VALUE'),
+    'argument': (
+        ['{source}', '{dest}', '--format=google', '--set=num_head=2'],
+        "mean 'num_heads'?",
+    ),
+    'contradiction': (
+        ['{source}', '{dest}', '--format=google', '--set=num_heads=4'],
+        'the call says num_heads=4, the tensors say 2',
+    ),
+    'cannot hold': (
+        ['{source}', '{dest}', '--format=google', '--set=activation=gelu'],
+        "google cannot hold this model: its activation is 'gelu'",
+    ),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(source, tmp_path, capsys, arguments, message):
+    used = tmp_path / 'used/file'
+    used.parent.mkdir()
+    used.touch()
+    (tmp_path / 'empty').mkdir()
+    places = {'source': source, 'code': __file__, 'used': used.parent, 'empty': tmp_path / 'empty'}
+    words = [word.format(dest=tmp_path / 'dest', **places) for word in arguments]
+    assert main(['convert', *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.splitlines()[-1]
+    assert not captured.out
+    assert sorted(path.name for path in tmp_path.rglob('*')) == ['empty', 'file', 'used']

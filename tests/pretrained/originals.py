@@ -1,0 +1,96 @@
+"""Tiny models of other libraries with random weights, and ours held against them."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax.traverse_util import flatten_dict
+
+import vitjax
+
+TOLERANCE = 1e-5
+LARGEST: dict[str, float] = {}  # test file -> the largest difference found
+
+jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        'xla_backend_optimization_level': 0,
+        'xla_llvm_disable_expensive_passes': True,
+    },
+)
+
+
+def randomised(module):
+    """The module with no parameter at its start: nothing is 0, 1 or the same twice."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            values = torch.randn(parameter.shape)
+            # Small tokens, so that the epsilon of the first norm counts.
+            small = any(
+                part in name for part in ('patch_embed', 'token', 'pos_embed', 'position_emb')
+            )
+            start = (
+                1.0
+                if parameter.ndim == 1 and name.endswith(('weight', 'gamma', 'lambda1'))
+                else 0.0
+            )
+            parameter.copy_(start + values * (0.01 if small else 0.2))
+    return module.eval()
+
+
+def images_for(pretrained, batch=2):
+    """Random images [B, H, W, C] for a loaded model."""
+    height, width = pretrained.preprocess.image_size
+    channels = pretrained.model.in_channels
+    shape = (batch, height, width, channels)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def as_torch(images):
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def computed(pretrained, images):
+    """Logits, all tokens after the final norm, and the pooled vector."""
+
+    @jit
+    def compute(variables, images):
+        features = pretrained.model.apply(variables, images, method='features')
+        return pretrained.model.apply(variables, images), features
+
+    logits, features = compute(pretrained.variables, images)
+    tokens = np.concatenate([features['prefix'], features['tokens']], axis=1)
+    return {'logits': logits, 'tokens': tokens, 'pooled': features['pooled']}
+
+
+def assert_close(layout, found, expected):
+    """Each of the expected values, float32, within the tolerance."""
+    for name, value in expected.items():
+        value = value.detach().numpy() if isinstance(value, torch.Tensor) else value
+        difference = np.abs(np.asarray(found[name]) - value).max()
+        LARGEST[layout] = max(LARGEST.get(layout, 0.0), float(difference))
+        assert found[name].shape == value.shape
+        assert difference < TOLERANCE, f'{name} differ by {difference}'
+
+
+def assert_same_weights(first, second):
+    """Every parameter, to the bit."""
+    first, second = (flatten_dict(x.variables['params'], sep='/') for x in (first, second))
+    assert first.keys() == second.keys()
+    for path, value in first.items():
+        np.testing.assert_array_equal(value, second[path], err_msg=path)
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """Saves a loaded model in a layout and loads it again: (folder, what was loaded)."""
+
+    def save_and_load(pretrained, layout):
+        folder = tmp_path / f'as_{layout}'
+        vitjax.save(pretrained, folder, format=layout)
+        return folder, vitjax.load(folder)
+
+    return save_and_load

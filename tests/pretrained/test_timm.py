@@ -1,0 +1,286 @@
+import pytest
+
+torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+timm = pytest.importorskip('timm', reason='timm is not installed')
+
+import json  # noqa: E402
+import re  # noqa: E402
+
+import numpy as np  # noqa: E402
+import safetensors.torch  # noqa: E402
+from originals import (  # noqa: E402
+    as_torch,
+    assert_close,
+    assert_same_weights,
+    computed,
+    convert,  # noqa: F401
+    images_for,
+    randomised,
+)
+from timm.models import save_for_hf  # noqa: E402
+
+import vitjax  # noqa: E402
+from vitjax.errors import UserError  # noqa: E402
+from vitjax.pretrained.layouts import Checkpoint  # noqa: E402
+from vitjax.pretrained.timm import check_holds, read  # noqa: E402
+
+TINY = dict(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5)
+PLAIN, CLIP, GATED = 'vit_base_patch16_224', 'vit_base_patch16_clip_224', 'vit_giant_patch14_dinov2'
+DISTILLED, DEIT3 = 'deit_tiny_distilled_patch16_224', 'deit3_small_patch16_224'
+REGISTERS = 'vit_small_patch14_reg4_dinov2'
+
+# Architecture, arguments, and what the loaded model must have.
+CASES = {
+    'class token': (PLAIN, {}, {'pooling': 'cls', 'activation': 'gelu', 'norm_epsilon': 1e-6}),
+    'no head': (PLAIN, {'num_classes': 0}, {'num_classes': 0}),
+    'gap': (
+        PLAIN,
+        {'global_pool': 'avg', 'class_token': False, 'fc_norm': False},
+        {'pooling': 'mean', 'class_token': False, 'norm_after_pooling': False},
+    ),
+    'gap, fc_norm': (
+        PLAIN,
+        {'global_pool': 'avg'},
+        {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True},
+    ),
+    'gap with prefix': (
+        PLAIN,
+        {'global_pool': 'avg', 'fc_norm': False, 'pool_include_prefix': True, 'reg_tokens': 2},
+        {'pool_prefix': True},
+    ),
+    'class token, fc_norm': (PLAIN, {'fc_norm': True}, {'pooling': 'cls'}),
+    'map': (PLAIN, {'global_pool': 'map', 'class_token': False}, {'pooling': 'map'}),
+    'map with class token': (
+        PLAIN,
+        {'global_pool': 'map', 'reg_tokens': 1},
+        {'pool_prefix': False},
+    ),
+    'map with prefix': (
+        PLAIN,
+        {'global_pool': 'map', 'pool_include_prefix': True, 'act_layer': 'gelu_tanh'},
+        {'pool_prefix': True, 'activation': 'gelu_tanh'},
+    ),
+    'registers with positions': (
+        PLAIN,
+        {'reg_tokens': 3},
+        {'num_registers': 3, 'prefix_positions': 'all'},
+    ),
+    'registers without positions': (
+        PLAIN,
+        {'reg_tokens': 3, 'no_embed_class': True},
+        {'num_registers': 3, 'prefix_positions': 'none'},
+    ),
+    'registers without class token': (
+        PLAIN,
+        {'reg_tokens': 2, 'class_token': False, 'global_pool': 'avg', 'no_embed_class': True},
+        {'num_registers': 2, 'class_token': False},
+    ),
+    'no_embed_class': (PLAIN, {'no_embed_class': True}, {'prefix_positions': 'none'}),
+    'no positions': (PLAIN, {'pos_embed': 'none'}, {'positions': 'none'}),
+    'layer scale, QK-norm, no QKV bias': (
+        PLAIN,
+        {'init_values': 0.1, 'qk_norm': True, 'qkv_bias': False, 'mlp_ratio': 2.6},
+        {'layer_scale': 0.1, 'qk_norm': True, 'qkv_bias': False, 'mlp_dim': 83},
+    ),
+    'SwiGLU': (
+        GATED,
+        {'mlp_ratio': 5.0},
+        {'gated_mlp': True, 'activation': 'silu', 'mlp_dim': 80, 'layer_scale': 1e-5},
+    ),
+    'CLIP': (
+        CLIP,
+        {'act_layer': 'quick_gelu'},
+        {
+            'norm_embeddings': True,
+            'patch_bias': False,
+            'activation': 'quick_gelu',
+            'norm_epsilon': 1e-5,
+        },
+    ),
+    'gray, not square': (
+        PLAIN,
+        {'in_chans': 1, 'img_size': (16, 24), 'patch_size': (4, 8)},
+        {'in_channels': 1, 'image_size': (16, 24), 'patch_size': (4, 8)},
+    ),
+    'DeiT distilled': (DISTILLED, {}, {'distillation': 'head'}),
+    'DeiT III': (DEIT3, {}, {'prefix_positions': 'none'}),
+    'DINOv2 with registers': (REGISTERS, {}, {'num_registers': 4, 'prefix_positions': 'none'}),
+}
+
+
+def original(architecture, **changes):
+    return randomised(timm.create_model(architecture, **(TINY | changes)))
+
+
+def outputs(model, images):
+    with torch.no_grad():
+        tokens = model.forward_features(images)
+        found = {'logits': model(images), 'tokens': tokens}
+        if not hasattr(model, 'head_dist'):  # theirs is of both tokens then
+            found['pooled'] = model.forward_head(tokens, pre_logits=True)
+    return found
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_computes_what_timm_does_and_timm_reads_what_we_write(case, tmp_path, convert):  # noqa: F811
+    architecture, changes, expected = CASES[case]
+    model = original(architecture, **changes)
+    save_for_hf(model, tmp_path / 'timm', safe_serialization=True)
+    loaded = vitjax.load(tmp_path / 'timm')
+    assert {name: getattr(loaded.model, name) for name in expected} == expected
+    images = images_for(loaded)
+    theirs = outputs(model, as_torch(images))
+    assert_close('timm', computed(loaded, images), theirs)
+
+    folder, again = convert(loaded, 'timm')
+    assert_same_weights(loaded, again)
+    written = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+    state = safetensors.torch.load_file(folder / 'model.safetensors')
+    assert written.load_state_dict(state, strict=True)
+    assert_close('timm', outputs(written, as_torch(images)), theirs)
+
+
+@pytest.mark.parametrize(
+    ('image_size', 'patch_size'), [((24, 16), 4), ((8, 40), 4), ((32, 32), (8, 16))]
+)
+@pytest.mark.parametrize('changes', [{}, {'reg_tokens': 2, 'no_embed_class': True}])
+def test_another_size_is_had_as_in_timm(image_size, patch_size, changes, tmp_path):
+    model = original(PLAIN, **changes)
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    loaded = vitjax.load(tmp_path, image_size=image_size, patch_size=patch_size)
+    model.set_input_size(image_size, patch_size if isinstance(patch_size, tuple) else (4, 4))
+    images = images_for(loaded)
+    assert_close('timm, another size', computed(loaded, images), outputs(model, as_torch(images)))
+
+
+def test_a_state_dict_alone(tmp_path):
+    """What the tensors do not tell is asked for by name."""
+    model = original(PLAIN)
+    path = tmp_path / 'weights.safetensors'
+    safetensors.torch.save_file(model.state_dict(), path)
+    with pytest.raises(UserError, match=r'does not tell num_heads: say num_heads=\.\.\. when'):
+        vitjax.load(path)
+    loaded = vitjax.load(path, num_heads=4)
+    images = images_for(loaded)
+    assert_close('timm', computed(loaded, images), outputs(model, as_torch(images)))
+
+
+def test_preprocessing_and_labels_come_and_go(tmp_path, convert):  # noqa: F811
+    labels = ['ant', 'bee', 'cat', 'dog', 'elk']
+    told = dict(
+        mean=[0.1, 0.2, 0.3],
+        std=[0.4, 0.5, 0.6],
+        crop_pct=0.9,
+        interpolation='bilinear',
+        crop_mode='squash',
+    )
+    config = {'pretrained_cfg': told, 'label_names': labels}
+    save_for_hf(original(PLAIN), tmp_path / 'timm', model_config=config, safe_serialization=True)
+    loaded = vitjax.load(tmp_path / 'timm')
+    assert loaded.labels == tuple(labels)
+    assert loaded.preprocess.facts == {
+        'mean': (0.1, 0.2, 0.3),
+        'std': (0.4, 0.5, 0.6),
+        'crop': 0.9,
+        'interpolation': 'bilinear',
+        'squash': True,
+    }
+    folder, again = convert(loaded, 'timm')
+    assert (again.labels, again.preprocess) == (loaded.labels, loaded.preprocess)
+    written = timm.create_model(f'local-dir:{folder}', pretrained=True)
+    read = timm.data.resolve_model_data_config(written)
+    assert {name: read[name] for name in told} == told
+    assert written.pretrained_cfg['label_names'] == labels
+
+
+PLAIN_VITS = {
+    name
+    for name in timm.list_models(['vit_*', 'deit*', 'flexivit_*', 'eva_large*', 'test_vit*'])
+    if timm.models._registry._model_entrypoints[name].__module__.endswith(
+        ('vision_transformer', 'deit')
+    )
+}
+# Their blocks are others, or they have no final norm or another than LayerNorm.
+OTHERS = re.compile(r'_xp_|_18x2_|_rpn_|_d?pwee_|_dwee_|_dlittle_|radio|intern300m|test_vit4')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', sorted(PLAIN_VITS))
+def test_what_the_name_of_an_architecture_tells(name):
+    with torch.device('meta'):
+        model = timm.create_model(name, depth=1)
+    tensors = {key: np.zeros(x.shape, np.float32) for key, x in model.state_dict().items()}
+    config = {
+        'architecture': name,
+        'pretrained_cfg': {'input_size': model.pretrained_cfg['input_size']},
+    }
+    checkpoint = Checkpoint(name, tensors, {'config.json': config})
+    if OTHERS.search(name):
+        with pytest.raises(UserError, match=name):
+            read(checkpoint, {})
+        return
+    built = vitjax.create_model('vit', **read(checkpoint, {}).arguments)
+    block = model.blocks[0]
+    activation = {
+        'GELU': 'gelu',
+        'GELUTanh': 'gelu_tanh',
+        'QuickGELU': 'quick_gelu',
+        'SiLU': 'silu',
+    }
+    assert built.num_heads == block.attn.num_heads
+    assert built.activation == activation[type(block.mlp.act).__name__]
+    assert built.norm_epsilon == block.norm1.eps
+    assert built.pooling == {'token': 'cls', 'avg': 'mean', 'map': 'map'}[model.global_pool]
+    assert built.pools_prefix == model.pool_include_prefix
+    assert built.num_placed == (0 if model.no_embed_class else model.num_prefix_tokens)
+    assert built.image_size == model.patch_embed.img_size
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'stem_depths': ()}, 'its ViT has no stem'),
+        ({'positions': 'rotary'}, "it has no positions 'rotary'"),
+        ({'representation_size': 8}, 'it has no representation layer'),
+        ({'pooling': 'cls_mean'}, "it has no pooling 'cls_mean'"),
+        ({'patch_bias': False}, 'its patch embedding has a bias unless norm_embeddings'),
+        ({'distillation': 'token'}, "it knows no distillation 'token' without a head"),
+        ({'distillation': 'head', 'num_registers': 1}, 'only its plain ViT is distilled'),
+        ({'num_registers': 1}, "load the weights with prefix_positions='none'"),
+        ({'norm_epsilon': 1e-12}, 'norm_epsilon=1e-12 is in none of its architectures'),
+        ({'gated_mlp': True, 'pooling': 'map'}, 'no gated MLP with attention pooling'),
+        ({'pad': True}, 'it cuts the image into whole patches'),
+    ],
+)
+def test_what_timm_cannot_hold(settings, message):
+    tiny = dict(width=8, depth=1, num_heads=2, image_size=16, patch_size=8)
+    model = vitjax.create_model('vit', **tiny | settings)
+    with pytest.raises(UserError, match=f'timm cannot hold this model: .*{message}'):
+        check_holds(model)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'embed_dim': 48}, 'its config says width=48, the tensors say 32'),
+        ({'reg_tokens': 2}, 'its config says num_registers=2, the tensors say 0'),
+        ({'img_size': 20}, 'positions of 16 patches, but an image of \\(20, 20\\) has 5 x 5'),
+        ({'act_layer': 'mish'}, "its config says act_layer='mish'"),
+        ({'init_values': 0.1}, 'blocks.0.ls1.gamma'),
+    ],
+)
+def test_a_config_that_contradicts_the_tensors(change, message, tmp_path):
+    save_for_hf(original(PLAIN), tmp_path, safe_serialization=True)
+    path = tmp_path / 'config.json'
+    config = json.loads(path.read_text())
+    config['model_args'] |= change
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        vitjax.load(tmp_path)
+
+
+def test_blocks_of_another_kind(tmp_path):
+    model = original('vit_base_patch16_rpn_224', img_size=16)
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    with pytest.raises(UserError, match='is a vit_base_patch16_rpn_224, whose blocks are not'):
+        vitjax.load(tmp_path)
