@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint)
     model, labels = pretrained.model, pretrained.labels
+    if not getattr(model, 'num_classes', 0):
+        raise UserError(f'{args.checkpoint} has no classes; fine-tune it with configs/finetune.py')
 
     @jax.jit
     def probabilities(variables, images):
