@@ -25,12 +25,19 @@ spec.loader.exec_module(harness)
 @EXPERIMENTS
 def test_quick(name, tmp_path, environment):
     command = [sys.executable, FOLDER / name / 'run.py', '--quick', '--output', tmp_path]
-    process = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    if name == 'lookup':  # which trains nothing
+        seeds = 3
+    else:
+        seeds = 2
+        command += ['--seeds', str(seeds)]
+    process = subprocess.run(
+        command, env=environment(optimise=False), capture_output=True, text=True, check=False
+    )
     assert process.returncode == 0, process.stderr
 
     results = json.loads((tmp_path / 'results.json').read_text())
     for cell, rows in harness.cells(results['rows'], results['by']).items():
-        assert len({row['seed'] for row in rows}) == len(rows) == 3, cell
+        assert len({row['seed'] for row in rows}) == len(rows) == seeds, cell
         assert all(value in row for row in rows for value in results['values'])
     assert harness.table(results) in process.stdout
     assert (tmp_path / 'table.md').read_text() == harness.table(results)

@@ -22,7 +22,18 @@ ALLOWED = {
     'data': {'config', 'files', 'errors'},
     'generation': {'layers', 'models', 'data', 'checkpoints', 'errors'},
     'pretrained': {'layers', 'models', 'data', 'checkpoints', 'config', 'files', 'errors'},
-    'analysis': {'layers', 'models', 'data', 'checkpoints', 'errors'},
+    'analysis': {
+        *(
+            'layers',
+            'models',
+            'generation',
+            'pretrained',
+            'data',
+            'checkpoints',
+            'config',
+            'errors',
+        ),
+    },
     'tasks': {'layers', 'models', 'generation', 'data', 'config', 'errors'},
     'training': {
         *(

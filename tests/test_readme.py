@@ -1,5 +1,6 @@
 """The README is true: its commands and examples run, its links lead somewhere."""
 
+import importlib.metadata
 import re
 import shlex
 import subprocess
@@ -13,7 +14,8 @@ README = (ROOT / 'README.md').read_text()
 
 
 def blocks(language):
-    return re.findall(rf'^```{language}\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
+    found = re.findall(r'^```(\w*)\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
 
 
 def steps(block):
@@ -32,23 +34,52 @@ def test_it_opens_with_two_commands_that_set_up_what_they_need():
     assert steps(tests)[-1][0] == 'pytest'
 
 
-@pytest.mark.slow
-def test_main_command_and_examples_run(tmp_path, environment):
-    """The main command, cut short, and after it every Python example, as they stand."""
+@pytest.fixture
+def run(tmp_path, environment, monkeypatch):
+    """Runs a command, as words, where `configs` lies: what it printed."""
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    command = [*steps(blocks('sh')[0])[-1], '--config.steps=3', '--config.schedule.warmup=1']
-    options = {'cwd': tmp_path, 'env': environment(), 'capture_output': True, 'text': True}
-    result = subprocess.run([sys.executable, '-m', *command], check=False, **options)
-    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
 
+    def run(*words, devices=1):
+        result = subprocess.run(
+            [sys.executable, '-m', *words],
+            env=environment(devices, optimise=False),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result
+
+    return run
+
+
+@pytest.mark.slow
+def test_main_command_and_examples_run(run, command):
+    """The main command, cut short, and after it every Python example, as they stand."""
+    result = run(*steps(blocks('sh')[0])[-1], '--config.steps=3', '--config.schedule.warmup=1')
     following = shlex.split(result.stdout.splitlines()[-1])
     assert following[:3] == ['next:', 'vitjax', 'predict']
-    result = subprocess.run([sys.executable, '-m', *following[1:]], check=False, **options)
-    assert result.returncode == 0, result.stderr
+    code, _, err = command(*following[2:])
+    assert code == 0, err
 
     for example in blocks('python'):
-        result = subprocess.run([sys.executable, '-c', example], check=False, **options)
-        assert result.returncode == 0, result.stderr
+        exec(compile(example, 'README.md', 'exec'), {'__name__': '__main__'})
+
+
+@pytest.mark.slow
+def test_command_for_many_devices_runs(run):
+    one, several = blocks('')[0].splitlines()
+    assert several.partition('#')[0].split() == ['vitjax', 'train', '...', '--distributed']
+    short = '--config.steps=1', '--config.schedule.warmup=0', '--config.model.depth=1'
+    result = run(*shlex.split(one), *short, devices=8)
+    assert 'mesh data 1 x fsdp 4 x tensor 2' in result.stderr
+
+
+def test_extras_are_there():
+    named = set(re.findall(r"'(?:\.|vitjax)\[(\w+)\]'", README))
+    assert named >= {'test', 'figures', 'cuda', 'tpu'}
+    assert named <= set(importlib.metadata.metadata('vitjax').get_all('Provides-Extra'))
 
 
 def test_every_command_of_the_table_is_there():

@@ -132,18 +132,23 @@ class Checkpoints:
             self._manager.close()
 
 
-def restore_model(folder: str | Path, model: Any, step: int | None = None) -> tuple[Any, int]:
+def restore_model(
+    folder: str | Path, model: Any, step: int | None = None, average: int = 1
+) -> tuple[Any, int]:
     """Reads only the `model` item of the newest readable checkpoint (or of the one at `step`).
 
     Args:
       folder: a run's `checkpoints`.
       model: tree of `jax.ShapeDtypeStruct`.
+      step: of the checkpoint.
+      average: so many checkpoints, this one and those before it, are read and their mean is taken.
 
     Returns:
       The tree with the arrays, and the step.
 
     Raises:
-      UserError: no checkpoint, none that can be read, or one that does not fit the tree.
+      UserError: no checkpoint, none that can be read, fewer than `average`, or one that does not fit
+        the tree.
     """
     folder = Path(folder).absolute()
     steps = (
@@ -153,19 +158,29 @@ def restore_model(folder: str | Path, model: Any, step: int | None = None) -> tu
         raise UserError(f'{folder}: no checkpoint of step {step}; there are: {steps}')
     if not steps:
         raise UserError(f'{folder}: no checkpoint')
-    failure = None
-    for candidate in [step] if step is not None else reversed(steps):
+    candidates = [s for s in reversed(steps) if step is None or s <= step]
+    found, failure = {}, None
+    for candidate in candidates if step is None else candidates[:average]:
         path = folder / str(candidate) / 'model'
         try:
             compare_shapes(path, _stored_shapes(path), array_shapes(model))
             with ocp.StandardCheckpointer() as reader:
-                return reader.restore(path, model), candidate
+                found[candidate] = reader.restore(path, model)
         except UserError:
             raise
         except Exception as error:  # whatever Orbax and TensorStore raise on a damaged file
             failure = error
             logging.getLogger(__name__).warning('%s', unreadable(path, error))
-    raise UserError(unreadable(folder, failure))
+        if len(found) == average:
+            break
+    else:
+        if failure:
+            raise UserError(unreadable(folder, failure))
+        raise UserError(f'{folder}: {average} checkpoints to average, but there are {len(found)}')
+    newest, *others = found.values()
+    if others:
+        newest = jax.tree.map(lambda *arrays: sum(arrays) / average, newest, *others)
+    return newest, max(found)
 
 
 def save_model(folder: str | Path, step: int, model: Any) -> None:

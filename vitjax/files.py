@@ -11,12 +11,12 @@ from typing import Any
 from vitjax.errors import RunError, UserError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file, and its folder if need be; RunError if the disk does not take it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file, and its folder if need be; RunError if the disk does not take it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + '.tmp')
-        unfinished.write_text(text)
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(unfinished, path)
     except OSError as error:
         raise RunError(f'cannot write {path}: {error.strerror}') from error

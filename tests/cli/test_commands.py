@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,23 +35,15 @@ MISTAKES = [
 
 @pytest.mark.parametrize(('arguments', 'message'), MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(
-    recipe, tmp_path, monkeypatch, capsys, arguments, message
+    recipe, tmp_path, monkeypatch, command, arguments, message
 ):
-    # In this process: a mistake must be found before anything is compiled.
-    import jax
-
-    from vitjax.cli import main
-
+    # A mistake must be found before anything is compiled.
     monkeypatch.setattr(jax.stages.Lowered, 'compile', lambda *_, **__: pytest.fail('compiled'))
-    try:
-        code = main(['train', '--config', str(recipe), '--workdir', str(tmp_path), *arguments])
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
+    code, out, err = command('train', '--config', recipe, '--workdir', tmp_path, *arguments)
     assert code == 2
-    assert message in captured.err.splitlines()[-1]
-    assert 'Traceback' not in captured.err
-    assert not captured.out
+    assert message in err.splitlines()[-1]
+    assert 'Traceback' not in err
+    assert not out
     assert not list(tmp_path.iterdir())
 
 
@@ -88,28 +81,26 @@ def test_eval_says_what_training_said(run, vitjax):
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 360, 1000])
-def test_eval_counts_every_example_once(run, batch_size, capsys):
-    from vitjax.cli import main
+def test_eval_counts_every_example_once(run, batch_size, command):
+    code, out, err = command('eval', '--workdir', run, '--batch_size', batch_size)
+    assert code == 0, err
+    assert_same_result(run, out, rtol=1e-5)
 
-    assert main(['eval', '--workdir', str(run), '--batch_size', str(batch_size)]) == 0
-    assert_same_result(run, capsys.readouterr().out, rtol=1e-5)
 
-
-def test_eval_of_a_part(run, capsys):
-    from vitjax.cli import main
-
-    assert main(['eval', '--workdir', str(run), '--split', 'train[:100]', '--step', '18']) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_eval_of_a_part(run, command):
+    code, out, err = command('eval', '--workdir', run, '--split', 'train[:100]', '--step', 18)
+    assert code == 0, err
+    found = json.loads(out)
     assert (found['step'], found['examples'], found['split']) == (18, 100, 'train[:100]')
 
 
-def test_predict_prints_a_line_an_image(run, vitjax, tmp_path):
+def test_predict_prints_a_line_an_image(run, vitjax, command, tmp_path):
     images = [next((run / 'examples').iterdir()), tmp_path / 'wide.png']
     Image.fromarray(np.zeros((20, 50, 4), np.uint8)).save(images[1])
     code, out, err = vitjax('predict', '--checkpoint', run, *images, '--top', 3)
     assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()] == [str(path) for path in images]
-    code, out, _ = vitjax(
+    code, out, _ = command(
         'predict', '--checkpoint', run, *images, '--json', '--batch_size', 1, '--top', 10
     )
     assert code == 0
@@ -119,34 +110,31 @@ def test_predict_prints_a_line_an_image(run, vitjax, tmp_path):
         assert sum(best['probability'] for best in found['top']) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_and_eval_mistakes(run, tmp_path, capsys):
-    from vitjax.cli import main
-
+def test_predict_and_eval_mistakes(run, tmp_path, command):
     text = tmp_path / 'text.png'
     text.write_text('no image')
     for arguments, message in [
-        (['predict', '--checkpoint', str(run), str(text)], 'not an image'),
-        (['predict', '--checkpoint', str(run), str(tmp_path / 'none.png')], 'no file'),
-        (['predict', '--checkpoint', str(run), str(tmp_path)], str(tmp_path)),
-        (['predict', '--checkpoint', str(tmp_path / 'none'), 'x.png'], 'no such folder'),
-        (['predict', '--checkpoint', str(tmp_path), 'x.png'], 'not the folder of a run'),
-        (['eval', '--workdir', str(tmp_path)], 'not the folder of a run'),
-        (['eval', '--workdir', str(run), '--step', '3'], 'no checkpoint of step 3'),
-        (['eval', '--workdir', str(run), '--split', 'none'], "no split 'none'"),
+        (['predict', '--checkpoint', run, text], 'not an image'),
+        (['predict', '--checkpoint', run, tmp_path / 'none.png'], 'no file'),
+        (['predict', '--checkpoint', run, tmp_path], str(tmp_path)),
+        (['predict', '--checkpoint', tmp_path / 'none', 'x.png'], 'no such folder'),
+        (['predict', '--checkpoint', tmp_path, 'x.png'], 'not the folder of a run'),
+        (['eval', '--workdir', tmp_path], 'not the folder of a run'),
+        (['eval', '--workdir', run, '--step', '3'], 'no checkpoint of step 3'),
+        (['eval', '--workdir', run, '--split', 'none'], "no split 'none'"),
     ]:
-        assert main(arguments) == 2, arguments
-        captured = capsys.readouterr()
-        assert message in captured.err
-        assert len(captured.err.splitlines()) == 1
+        code, _, err = command(*arguments)
+        assert code == 2, arguments
+        assert message in err
+        assert len(err.splitlines()) == 1
 
 
-def test_models_lists_what_matches(capsys):
-    from vitjax.cli import main
-
-    assert main(['models', 'vit_ti*', '--json']) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def test_models_lists_what_matches(command):
+    code, out, err = command('models', 'vit_ti*', '--json')
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
     assert [(row['name'], row['parameters']) for row in rows] == [('vit_ti16', 5_717_416)]
-    assert main(['models', 'vit_x*']) == 2
+    assert command('models', 'vit_x*')[0] == 2
 
 
 @pytest.mark.parametrize('command', [[], ['train'], ['eval'], ['predict'], ['models'], ['bench']])

@@ -11,9 +11,9 @@ from vitjax.layers.convolution import (
     ResNetBackbone,
     resnet_windows,
 )
+from vitjax.layers.mlp import MLP
 from vitjax.layers.positions import sincos2d
 from vitjax.layers.spatial import SpatialAttention
-from vitjax.layers.transformer import MLP
 
 IMAGES = np.zeros((1, 4, 4, 2))
 
@@ -36,7 +36,7 @@ def built(module):
             "normalise 'sigmod' is none of sigmoid, softmax",
         ),
         (lambda: sincos2d((2, 2), 8, variant='moco'), "variant 'moco' is none of simple_vit, mae"),
-        (built(MLP(4, activation='relu')), "activation 'relu' is none of gelu, gelu_tanh,"),
+        (built(MLP(4, activation='tanh')), "activation 'tanh' is none of gelu, gelu_tanh,"),
     ],
 )
 def test_words_that_are_not_known(call, message):

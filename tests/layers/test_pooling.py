@@ -5,8 +5,8 @@ import pytest
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
+from vitjax.layers.mlp import MLP
 from vitjax.layers.pooling import AttentionPooling
-from vitjax.layers.transformer import MLP
 
 D, M = 8, 12
 

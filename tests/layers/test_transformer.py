@@ -1,5 +1,4 @@
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -7,48 +6,17 @@ import numpy as np
 import pytest
 
 from vitjax.layers.positions import rotary_angles
-from vitjax.layers.transformer import ACTIVATIONS, MLP, Encoder, EncoderBlock
+from vitjax.layers.transformer import Block, Encoder
 
 B, T, D, L, HEADS, M = 2, 5, 8, 3, 2, 12
 SIZES = dict(depth=L, num_heads=HEADS, mlp_dim=M)
 EXTRAS = dict(layer_scale=0.5, qk_norm=True, gated_mlp=True)
+FIRST = {'index': 0, 'drop_path': 0.0}  # layer
 X = np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32)
-
-erf = np.vectorize(math.erf)
-FORMULAS = {
-    'gelu': lambda x: x * (1 + erf(x / 2**0.5)) / 2,
-    'gelu_tanh': lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2,
-    'quick_gelu': lambda x: x / (1 + np.exp(-1.702 * x)),
-    'silu': lambda x: x / (1 + np.exp(-x)),
-}
 
 
 def without_noise(encoder, variables, x=X, **options):
     return jax.jit(lambda x: encoder.apply(variables, x, **options))(x)
-
-
-@pytest.mark.parametrize('name', ACTIVATIONS)
-def test_activations(name):
-    x = np.linspace(-6, 6, 49, dtype=np.float32)
-    np.testing.assert_allclose(ACTIVATIONS[name](x), FORMULAS[name](x), atol=1e-5)
-
-
-@pytest.mark.parametrize('gated', [False, True])
-def test_mlp(gated, random_variables):
-    mlp = MLP(M, activation='silu', gated=gated)
-    variables = random_variables(mlp, X)
-    layers = variables['params']
-
-    def dense(name, x):
-        return x @ layers[name]['kernel'] + layers[name]['bias']
-
-    hidden = dense('hidden', X)
-    if gated:
-        hidden = FORMULAS['silu'](dense('gate', X)) * hidden
-    else:
-        hidden = FORMULAS['silu'](hidden)
-    np.testing.assert_allclose(mlp.apply(variables, X), dense('out', hidden), atol=1e-3)
-    assert set(layers) == {'hidden', 'out'} | ({'gate'} if gated else set())
 
 
 @pytest.mark.parametrize('scan', [False, True])
@@ -59,7 +27,7 @@ def test_parameters_are_stacked_whatever_the_switches(scan, remat, extras):
         variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables['params'])
 
-    one = shapes(EncoderBlock(HEADS, M, **extras), X, 0.0, None)
+    one = shapes(Block(HEADS, M, **extras), (X, None), FIRST)
     stacked = shapes(Encoder(**SIZES, **extras, scan=scan, remat=remat, dtype=jnp.bfloat16), X)
     expected = jax.tree.map(
         lambda leaf: ((L, *leaf[0]), leaf[1]), one, is_leaf=lambda leaf: isinstance(leaf, tuple)
@@ -77,11 +45,11 @@ def encoder(random_variables):
 
 def test_a_stack_is_its_blocks_one_after_another(encoder):
     _, variables, tokens, kept = encoder
-    block = EncoderBlock(HEADS, M, **EXTRAS)
+    block = Block(HEADS, M, **EXTRAS)
 
     @jax.jit
     def apply(variables, x):
-        return block.apply(variables, x, 0.0, None)[0]
+        return block.apply(variables, (x, None), FIRST)[0][0]
 
     x = X
     for layer in range(L):
@@ -143,15 +111,16 @@ def test_a_layer_scale_of_zero_lets_all_pass_unchanged(encoder):
 @pytest.mark.parametrize('rate', [0.2, 0.7])
 def test_drop_path_keeps_the_expectation(rate, random_variables):
     """An example's branch is left out, or added as much larger as it is rarer."""
-    block = EncoderBlock(HEADS, M, deterministic=False)
-    variables = random_variables(block, X, 0.0, None)
+    block = Block(HEADS, M, deterministic=False)
+    variables = random_variables(block, (X, None), FIRST)
     variables['params']['mlp']['out'] = {'kernel': np.zeros((M, D)), 'bias': np.zeros(D)}
     copies = 4000
 
     @jax.jit
     def branch(x, rate):
         rngs = {'dropout': jax.random.key(0)}
-        return block.apply(variables, x, rate, None, rngs=rngs)[0] - x
+        layer = FIRST | {'drop_path': rate}
+        return block.apply(variables, (x, None), layer, rngs=rngs)[0][0] - x
 
     x = np.broadcast_to(X[:1], (copies, T, D))
     whole = np.asarray(branch(x, jnp.float32(0))[0])

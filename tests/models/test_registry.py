@@ -12,7 +12,8 @@ from vitjax.errors import UserError
 # ResNet-50. From timm 1.0.31, built there: DeiT, DeiT III and DINOv2; with registers DINOv2 has one
 # position more here, as at Meta, that of the class token. The others follow from the sizes in the
 # papers; nobody publishes them to the last digit, so the rows of PUBLISHED must hold for them. The
-# CNNs are our own: 10 classes, 3 channels.
+# CNNs are our own: 10 classes, 3 channels. Transformers have 8,000 tokens, base and big
+# the 37,000 of the paper.
 PARAMETERS = {
     'cnn': 288_746,
     'cnn_ti': 72_954,
@@ -76,6 +77,11 @@ PARAMETERS = {
     'mae_b16': 111_655_680,
     'mae_l16': 329_239_296,
     'mae_h14': 656_613_964,
+    'transformer': 48_234_496,
+    'transformer_tiny': 1_949_696,
+    'transformer_small': 9_420_800,
+    'transformer_base': 63_082_496,
+    'transformer_big': 214_245_376,
 }
 
 HEADLESS = {'num_classes': 0}
@@ -166,7 +172,9 @@ def cost(name, **settings):
 @pytest.mark.parametrize('name', vitjax.list_models())
 def test_every_model_has_its_exact_and_a_published_count(name):
     assert cost(name)[0] == PARAMETERS[name]
-    assert name in [published for published, *_ in PUBLISHED] or name.startswith('cnn')
+    assert name in [published for published, *_ in PUBLISHED] or name.startswith(
+        ('cnn', 'transformer')
+    )
 
 
 @pytest.mark.parametrize(('name', 'settings', 'millions', 'gigaflops'), PUBLISHED)
@@ -175,6 +183,17 @@ def test_published_sizes(name, settings, millions, gigaflops):
     assert parameters / 1e6 == pytest.approx(millions, rel=2e-3)
     if gigaflops:
         assert flops / 1e9 == pytest.approx(gigaflops, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ('name', 'width', 'millions'), [('transformer_base', 512, 65), ('transformer_big', 1024, 213)]
+)
+def test_transformers_have_the_parameters_of_the_paper(name, width, millions):
+    """Vaswani et al. 2017, table 3, whose two figures fit no one size of "about 37000" tokens."""
+    attention, mlp, norm = 4 * (width**2 + width), 8 * width**2 + 5 * width, 2 * width
+    blocks = 6 * (attention + mlp + 2 * norm) + 6 * (2 * attention + mlp + 3 * norm)
+    assert PARAMETERS[name] == 37_000 * width + blocks
+    assert PARAMETERS[name] / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -516,8 +516,13 @@ def test_a_folder_tells_what_a_file_cannot(tmp_path):
     assert again.labels == wide.labels
     assert again.preprocess == wide.preprocess
     assert same(again, wide)
+    vitjax.save(wide, tmp_path / 'saved.npz', format='google')
     with pytest.raises(UserError, match='does not tell image_size'):
-        vitjax.save(wide, tmp_path / 'saved.npz', format='google')
+        vitjax.load(tmp_path / 'saved.npz')
+    assert same(vitjax.load(tmp_path / 'saved.npz', image_size=(8, 16)), wide)
+    wide = random_weights(image_size=(4, 36))  # whose 9 patches would make a square
+    with pytest.raises(UserError, match=r'write a folder: its image_size is \(4, 36\), and'):
+        vitjax.save(wide, tmp_path / 'wide.npz', format='google')
 
 
 CANNOT = {

@@ -32,7 +32,6 @@ REGISTERS = 'vit_small_patch14_reg4_dinov2'
 # Architecture, arguments, and what the loaded model must have.
 CASES = {
     'class token': (PLAIN, {}, {'pooling': 'cls', 'activation': 'gelu', 'norm_epsilon': 1e-6}),
-    'no head': (PLAIN, {'num_classes': 0}, {'num_classes': 0}),
     'gap': (
         PLAIN,
         {'global_pool': 'avg', 'class_token': False, 'fc_norm': False},
@@ -43,13 +42,6 @@ CASES = {
         {'global_pool': 'avg'},
         {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True},
     ),
-    'gap with prefix': (
-        PLAIN,
-        {'global_pool': 'avg', 'fc_norm': False, 'pool_include_prefix': True, 'reg_tokens': 2},
-        {'pool_prefix': True},
-    ),
-    'class token, fc_norm': (PLAIN, {'fc_norm': True}, {'pooling': 'cls'}),
-    'map': (PLAIN, {'global_pool': 'map', 'class_token': False}, {'pooling': 'map'}),
     'map with class token': (
         PLAIN,
         {'global_pool': 'map', 'reg_tokens': 1},
@@ -70,13 +62,28 @@ CASES = {
         {'reg_tokens': 3, 'no_embed_class': True},
         {'num_registers': 3, 'prefix_positions': 'none'},
     ),
-    'registers without class token': (
+    'no_embed_class, fc_norm': (
         PLAIN,
-        {'reg_tokens': 2, 'class_token': False, 'global_pool': 'avg', 'no_embed_class': True},
-        {'num_registers': 2, 'class_token': False},
+        {'no_embed_class': True, 'fc_norm': True},
+        {'prefix_positions': 'none', 'pooling': 'cls', 'norm_after_pooling': True},
     ),
-    'no_embed_class': (PLAIN, {'no_embed_class': True}, {'prefix_positions': 'none'}),
-    'no positions': (PLAIN, {'pos_embed': 'none'}, {'positions': 'none'}),
+    'no positions, no head': (
+        PLAIN,
+        {'pos_embed': 'none', 'num_classes': 0},
+        {'positions': 'none', 'num_classes': 0},
+    ),
+    'registers without class token, pooled too': (
+        PLAIN,
+        {
+            'global_pool': 'avg',
+            'fc_norm': False,
+            'class_token': False,
+            'reg_tokens': 2,
+            'no_embed_class': True,
+            'pool_include_prefix': True,
+        },
+        {'num_registers': 2, 'class_token': False, 'pool_prefix': True},
+    ),
     'layer scale, QK-norm, no QKV bias': (
         PLAIN,
         {'init_values': 0.1, 'qk_norm': True, 'qkv_bias': False, 'mlp_ratio': 2.6},
@@ -141,14 +148,27 @@ def test_computes_what_timm_does_and_timm_reads_what_we_write(case, tmp_path, co
 
 
 @pytest.mark.parametrize(
-    ('image_size', 'patch_size'), [((24, 16), 4), ((8, 40), 4), ((32, 32), (8, 16))]
+    ('image_size', 'patch_size'),
+    [((24, 16), (4, 4)), ((8, 32), (4, 4)), ((12, 40), (4, 4)), ((32, 32), (8, 16))],
 )
 @pytest.mark.parametrize('changes', [{}, {'reg_tokens': 2, 'no_embed_class': True}])
 def test_another_size_is_had_as_in_timm(image_size, patch_size, changes, tmp_path):
     model = original(PLAIN, **changes)
     save_for_hf(model, tmp_path, safe_serialization=True)
     loaded = vitjax.load(tmp_path, image_size=image_size, patch_size=patch_size)
-    model.set_input_size(image_size, patch_size if isinstance(patch_size, tuple) else (4, 4))
+    model.set_input_size(image_size, patch_size)
+    params = loaded.variables['params']
+    kernel = params['patch_embedding']['kernel'].transpose(3, 2, 0, 1)
+    found = {'positions': params['positions'], 'kernel': kernel}
+    expected = {'positions': model.pos_embed, 'kernel': model.patch_embed.proj.weight}
+    assert_close('timm, another size', found, expected)
+
+
+def test_another_size_computes_what_timm_does(tmp_path):
+    model = original(PLAIN)
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    loaded = vitjax.load(tmp_path, image_size=(24, 64), patch_size=(8, 16))
+    model.set_input_size((24, 64), (8, 16))
     images = images_for(loaded)
     assert_close('timm, another size', computed(loaded, images), outputs(model, as_torch(images)))
 

@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -68,9 +70,9 @@ def first_test_label():
 
 
 @pytest.fixture
-def copy(uninterrupted, tmp_path):
+def copy(finished, tmp_path):
     """A finished run to damage or to go on with."""
-    return shutil.copytree(uninterrupted, tmp_path / 'run')
+    return shutil.copytree(finished, tmp_path / 'run')
 
 
 def test_what_a_run_records(uninterrupted):
@@ -97,7 +99,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_it_was_not(uninterrupted, recipe,
         process.kill()
         process.communicate()
     assert killed >= len(MOMENTS) // 2
-    process = start('train', '--config', recipe, '--workdir', tmp_path)
+    process = start('train', '--config', recipe, '--workdir', tmp_path, reuse=False)
     _, err = process.communicate()
     assert process.returncode == 0, err
     ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
@@ -135,29 +137,29 @@ def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
 
 
 @pytest.mark.parametrize('item', ['model', 'training'])
-def test_a_damaged_checkpoint_is_passed_over(copy, uninterrupted, recipe, vitjax, item):
+def test_a_damaged_checkpoint_is_passed_over(copy, finished, recipe, command, item):
     for path in (copy / 'checkpoints/20' / item).rglob('*'):
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    code, _, err = vitjax('train', '--config', recipe, '--workdir', copy)
+    code, _, err = command('train', '--config', recipe, '--workdir', copy)
     assert code == 0, err
     assert '20 cannot be read' in err
     assert 'going on at step 18' in err
-    assert (copy / 'metrics.jsonl').read_bytes() == (uninterrupted / 'metrics.jsonl').read_bytes()
-    assert same_parameters(copy, uninterrupted)
+    assert (copy / 'metrics.jsonl').read_bytes() == (finished / 'metrics.jsonl').read_bytes()
+    assert same_parameters(copy, finished)
     assert (copy / 'checkpoints.corrupt/20').is_dir()
 
 
-def test_going_on_with_another_config(copy, recipe, vitjax):
+def test_going_on_with_another_config(copy, recipe, command):
     run = 'train', '--config', recipe, '--workdir', copy
-    code, _, err = vitjax(*run, '--config.steps=24', '--config.optimizer.learning_rate=0.002')
+    code, _, err = command(*run, '--config.steps=24', '--config.optimizer.learning_rate=0.002')
     assert code == 0, err
     assert 'config.optimizer.learning_rate: 0.001 -> 0.002' in err
     assert 'config.steps: 20 -> 24' in err
     assert rows(copy)[-1]['step'] == 24
 
     stored = (copy / 'config.json').read_bytes()
-    code, _, err = vitjax(*run, '--config.model.width=32')
+    code, _, err = command(*run, '--config.model.width=32')
     assert code == 2
     assert 'out/bias is (2, 16) in the checkpoint, (2, 32) in the model' in err.splitlines()[-1]
     assert (copy / 'config.json').read_bytes() == stored
@@ -173,9 +175,9 @@ def test_going_on_with_another_version(copy, recipe, vitjax):
     assert 'saved with jax 0.9.1, going on with' in err
 
 
-def test_a_finished_run_says_its_result_again(copy, recipe, vitjax):
+def test_a_finished_run_says_its_result_again(copy, recipe, command):
     before = (copy / 'metrics.jsonl').read_bytes()
-    code, out, _ = vitjax('train', '--config', recipe, '--workdir', copy)
+    code, out, _ = command('train', '--config', recipe, '--workdir', copy)
     assert code == 0
     assert re.search(r'test accuracy 0\.\d{4}', out)
     assert (copy / 'metrics.jsonl').read_bytes() == before
@@ -185,13 +187,13 @@ def test_a_finished_run_says_its_result_again(copy, recipe, vitjax):
     ('policy', 'code'),
     [('stop', 1), ('skip', 0)],
 )
-def test_a_loss_that_is_not_finite(recipe, vitjax, tmp_path, policy, code):
+def test_a_loss_that_is_not_finite(recipe, command, tmp_path, policy, code):
     # A step at this rate makes parameters whose logits overflow.
     overrides = [
         *('--config.optimizer.learning_rate=1e30', f'--config.optimizer.nonfinite={policy}'),
         *('--config.checkpoint.every=1', '--config.optimizer.name=sgd'),
     ]
-    found, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *overrides)
+    found, _, err = command('train', '--config', recipe, '--workdir', tmp_path, *overrides)
     assert found == code, err
     if policy == 'stop':
         assert re.search(r'not finite at step \d+; last good checkpoint: .*checkpoints/\d+', err)
@@ -200,35 +202,36 @@ def test_a_loss_that_is_not_finite(recipe, vitjax, tmp_path, policy, code):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(library.load(tmp_path).variables))
 
 
-def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(copy, recipe, vitjax):
-    def limit():
-        import resource
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(copy, recipe, environment):
     run = 'train', '--config', recipe, '--workdir', copy, '--config.steps=40'
-    code, _, err = vitjax(*run, preexec_fn=limit)
-    assert code == 1
-    assert 'cannot write' in err.splitlines()[-1]
-    assert 'Traceback' not in err
+    process = subprocess.run(
+        # No file may be longer than 20 KiB.
+        ['sh', '-c', 'ulimit -f 40; exec "$@"', 'sh', sys.executable, '-m', 'vitjax', *run],
+        env=environment() | {'JAX_ENABLE_COMPILATION_CACHE': 'false'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert 'cannot write' in process.stderr.splitlines()[-1]
+    assert 'Traceback' not in process.stderr
     assert (copy / 'checkpoints/20').is_dir()
     assert library.load(copy).info['step'] == 20
 
 
-def test_no_readable_checkpoint_loses_nothing(copy, recipe, vitjax):
+def test_no_readable_checkpoint_loses_nothing(copy, recipe, command):
     for path in (copy / 'checkpoints').rglob('*'):
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(b'')
     before = (copy / 'metrics.jsonl').read_bytes()
-    code, _, err = vitjax('train', '--config', recipe, '--workdir', copy)
+    code, _, err = command('train', '--config', recipe, '--workdir', copy)
     assert code == 1
     assert 'no older one is left' in err.splitlines()[-1]
     assert (copy / 'metrics.jsonl').read_bytes() == before
     assert {path.name for path in (copy / 'checkpoints').iterdir()} == {'18', '20'}
 
 
-def test_corrupt_images_stop_a_run_or_are_counted(recipe, vitjax, tmp_path):
+def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
     from PIL import Image
 
     for index in range(24):
@@ -243,10 +246,10 @@ def test_corrupt_images_stop_a_run_or_are_counted(recipe, vitjax, tmp_path):
         *(f'--config.data.path={tmp_path / "data"}', '--config.model.num_classes=2'),
         *('--config.steps=3', '--config.log.every=3'),
     ]
-    code, _, err = vitjax(*run)
+    code, _, err = command(*run)
     assert code == 2
     assert re.search(r'data/t\w+/0/\d+\.png: .*skip_corrupt', err.splitlines()[-1])
-    code, out, err = vitjax(*run, '--config.data.skip_corrupt=True')
+    code, out, err = command(*run, '--config.data.skip_corrupt=True')
     assert code == 0, err
     assert 'examples 21  skipped_examples 3' in out
     train, test = rows(tmp_path / 'run')
@@ -254,16 +257,16 @@ def test_corrupt_images_stop_a_run_or_are_counted(recipe, vitjax, tmp_path):
     assert (test['examples'], test['skipped_examples']) == (21, 3)
 
 
-def test_keeps_the_newest_and_the_best(recipe, vitjax, tmp_path):
+def test_keeps_the_newest_and_the_best(recipe, command, tmp_path):
     overrides = ['--config.checkpoint.best=-loss', '--config.checkpoint.keep=1']
-    code, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *overrides)
+    code, _, err = command('train', '--config', recipe, '--workdir', tmp_path, *overrides)
     assert code == 0, err
     tests = [row for row in rows(tmp_path) if row['split'] == 'test']
     best = min(tests, key=lambda row: row['loss'])['step']
     assert {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()} == {best, 20}
     # What comes after a resume is worse, so that the best stays although it was saved before.
     longer = ['--config.steps=28', '--config.optimizer.learning_rate=3', *overrides]
-    code, _, err = vitjax('train', '--config', recipe, '--workdir', tmp_path, *longer)
+    code, _, err = command('train', '--config', recipe, '--workdir', tmp_path, *longer)
     assert code == 0, err
     assert min(row['loss'] for row in rows(tmp_path)[-2:]) > min(row['loss'] for row in tests)
     assert {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()} == {best, 28}

@@ -45,9 +45,8 @@ print(json.dumps(learnt))
 
 def learn(recipe, environment, devices, *cases):
     command = [sys.executable, '-c', LEARN, recipe, *cases]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=environment(devices), check=True
-    )
+    variables = environment(devices, optimise=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
     return json.loads(result.stdout)
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,23 +10,31 @@ from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
 
-@pytest.fixture
+def build(recipe, model='vit', **overrides):
+    """An experiment from the tiny recipe, for a ViT or a CNN, and overrides."""
+    quiet = {'model.drop_path': '0'} if model == 'vit' else {}
+    overrides = {'log.every': '1'} | {
+        key.replace('__', '.'): str(value) for key, value in overrides.items()
+    }
+    return Experiment(read_config(f'{recipe}:{model}', quiet | overrides))
+
+
+@pytest.fixture(scope='module')
 def experiment(recipe):
-    """Builds an experiment from the tiny recipe, for a ViT or a CNN, and overrides."""
+    """Builds an experiment, each once."""
+    return functools.cache(functools.partial(build, recipe))
 
-    def build(model='vit', **overrides):
-        quiet = {'model.drop_path': '0'} if model == 'vit' else {}
-        overrides = {'log.every': '1'} | {
-            key.replace('__', '.'): str(value) for key, value in overrides.items()
-        }
-        return Experiment(read_config(f'{recipe}:{model}', quiet | overrides))
 
-    return build
+@functools.cache
+def compiled(experiment):
+    """The state before the first step, and the step."""
+    return experiment.init_state(), experiment.train_step()
 
 
 def run(experiment, steps=3, change=lambda step, batch: batch):
     """The state and the values of each step."""
-    state, step = experiment.init_state(), experiment.train_step()
+    initial, step = compiled(experiment)
+    state = jax.tree.map(jnp.copy, initial)  # the step takes it over
     batches = iter(experiment.data.train_batches(16, (0, 1)))
     values = []
     with experiment.context():
@@ -37,15 +47,6 @@ def run(experiment, steps=3, change=lambda step, batch: batch):
 
 def distance(one, other):
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)))
-
-
-def poison(at):
-    def change(step, batch):
-        if step == at:
-            batch['mask'] = np.zeros_like(batch['mask'])
-        return batch
-
-    return change
 
 
 def test_micro_batches_learn_what_one_batch_does(experiment):
@@ -71,7 +72,7 @@ def test_each_micro_batch_moves_the_statistics_of_batch_norm(experiment):
         return {name: np.repeat(value[:4], 4, axis=0) for name, value in batch.items()}
 
     options = {'model': 'cnn', 'optimizer__name': 'sgd', 'optimizer__ema': None}
-    before = experiment(**options).init_state().model_state
+    before = compiled(experiment(**options))[0].model_state
     whole, _ = run(experiment(**options), steps=1, change=alike)
     parts, _ = run(experiment(**options, optimizer__accumulate=4), steps=1, change=alike)
     assert distance(whole.params, parts.params) < 1e-6
@@ -100,31 +101,34 @@ def test_masked_examples_count_for_nothing(experiment):
     assert values[-1]['skipped_examples'] == 18
 
 
-@pytest.mark.parametrize('broken', [np.nan, np.inf])
-def test_an_update_that_is_not_finite_is_left_out(experiment, broken, monkeypatch):
-    build = experiment()
-    normalise = type(build.data).on_device
+def test_an_update_that_is_not_finite_is_left_out(recipe, monkeypatch):
+    built = build(recipe)
+    normalise = type(built.data).on_device
+    broken = {-1: np.nan, -2: np.inf}  # labels that stand for images that make the loss not finite
 
     def on_device(self, batch):
-        # A label of -1 stands for an image that makes the loss not finite.
         batch = normalise(self, batch)
-        spoilt = batch['label'] == -1
-        return batch | {'image': jnp.where(spoilt[:, None, None, None], broken, batch['image'])}
-
-    monkeypatch.setattr(type(build.data), 'on_device', on_device)
-
-    def spoil(step, batch):
-        if step == 1:
-            batch['label'] = np.full_like(batch['label'], -1)
+        for label, value in broken.items():
+            spoilt = batch['label'] == label
+            image = jnp.where(spoilt[:, None, None, None], value, batch['image'])
+            batch = batch | {'image': image}
         return batch
 
-    before, _ = run(build, steps=1)
-    after, values = run(build, steps=2, change=spoil)
-    assert distance(before.params, after.params) == 0
-    assert distance(before.opt_state, after.opt_state) == 0
-    assert values[-1]['first_nonfinite'] == 2
-    assert values[-1]['skipped_updates'] == 1
-    assert np.isnan(values[-1]['loss'])  # nothing was counted since the last log
+    monkeypatch.setattr(type(built.data), 'on_device', on_device)
+    before, _ = run(built, steps=1)
+    for label in broken:
+
+        def spoil(step, batch, label=label):
+            if step == 1:
+                batch['label'] = np.full_like(batch['label'], label)
+            return batch
+
+        after, values = run(built, steps=2, change=spoil)
+        assert distance(before.params, after.params) == 0
+        assert distance(before.opt_state, after.opt_state) == 0
+        assert values[-1]['first_nonfinite'] == 2
+        assert values[-1]['skipped_updates'] == 1
+        assert np.isnan(values[-1]['loss'])  # nothing was counted since the last log
 
 
 def test_the_log_is_the_mean_since_the_last_one(experiment):
@@ -138,9 +142,9 @@ def test_the_log_is_the_mean_since_the_last_one(experiment):
 @pytest.mark.parametrize(('model', 'names'), [('vit', []), ('cnn', ['batch_stats'])])
 def test_averages_follow(experiment, model, names):
     """The first step's decay is 1 / 10, of parameters and statistics alike."""
-    build = experiment(model, optimizer__ema=0.9, optimizer__learning_rate=0.1)
-    before = build.init_state().variables
-    state, _ = run(build, steps=1)
+    built = experiment(model, optimizer__ema=0.9, optimizer__learning_rate=0.1)
+    before = compiled(built)[0].variables
+    state, _ = run(built, steps=1)
     newest = {'params': state.params, **state.model_state}
     expected = jax.tree.map(lambda old, new: old / 10 + new * 9 / 10, before, newest)
     assert list(state.variables) == ['params', *names]
@@ -167,7 +171,7 @@ def test_bfloat16_computes_close_and_keeps_float32(experiment):
 
 def test_frozen_parameters_stay(experiment):
     built = experiment(optimizer__frozen="('encoder/',)")
-    initial = jax.device_get(built.init_state().params)
+    initial = compiled(built)[0].params
     state, _ = run(built)
     assert distance(initial['encoder'], state.params['encoder']) == 0
     assert distance(initial['head'], state.params['head']) > 0

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
 
-from vitjax.layers.patches import as_pair
+from vitjax.models.registry import example_inputs
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
@@ -23,11 +22,14 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 
 
 def model_cost(model: nn.Module) -> tuple[int, int]:
-    """Parameters of an image model, and FLOPs of its forward pass over one image of its own size."""
-    images = jax.ShapeDtypeStruct((1, *as_pair(model.image_size), model.in_channels), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    """Parameters, and FLOPs of the forward pass over one example.
+
+    What an example is, `example_inputs` says.
+    """
+    inputs = example_inputs(model)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
-    return parameters, count_flops(model.apply, variables, images)
+    return parameters, count_flops(model.apply, variables, *inputs)
 
 
 def _count(jaxpr) -> int:

@@ -15,6 +15,7 @@ COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
     'eval': "print the metrics of a run's checkpoint as one JSON line",
     'predict': 'print the most likely labels of images',
+    'translate': 'translate texts',
     'convert': 'weights from one layout to another, and to another size',
     'models': 'list the models with parameters and FLOPs',
     'bench': 'measure import, compile, step and input time',
@@ -64,6 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger('vitjax').setLevel(logging.INFO)
     try:
         return _module(args.command).run(args) or 0
     except BrokenPipeError:  # whoever reads stdout has heard enough

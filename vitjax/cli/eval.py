@@ -1,4 +1,7 @@
-"""Prints the metrics of a run's checkpoint on a split of its data, as one JSON line."""
+"""Prints the metrics of a run's checkpoint on a split of its data, as one JSON line.
+
+Any value of the run's config can be set: --config.task.sample=1000, --config.precision.compute=float32.
+"""
 
 import argparse
 import json
@@ -10,17 +13,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--step', type=int, help='of the checkpoint; the newest if not given')
     parser.add_argument('--split', help="such as test or train[:10%%]; the config's if not given")
     parser.add_argument('--batch_size', type=int)
+    parser.add_argument(
+        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+    )
+    parser.set_defaults(config=None)  # so that --config.KEY=VALUE is understood
 
 
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
     from vitjax.errors import UserError
 
+    if args.average < 1:
+        raise UserError('--average must be at least 1')
     stored = args.workdir / 'config.json'
     if not stored.is_file():
         raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
     # The devices of this machine, not those that the run was trained on.
-    overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1}
+    overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1} | args.overrides
     overrides |= {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
     config = read_config(
         str(stored), {key: str(value) for key, value in overrides.items() if value is not None}
@@ -33,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = Experiment(config)
     model, training = split_state(experiment.abstract_state)
-    model, step = restore_model(args.workdir / 'checkpoints', model, args.step)
+    model, step = restore_model(args.workdir / 'checkpoints', model, args.step, args.average)
     state = join_state(experiment.abstract_state, model, training)
     metrics = Evaluator(experiment)(state.variables)
     print(json.dumps({'step': step, 'split': config.data.eval_split, **metrics}))

@@ -1,6 +1,7 @@
 """Lists the models that match a shell pattern, with parameters and FLOPs of one forward pass.
 
-FLOPs count a multiplication and an addition as two, for one image at the model's own size.
+FLOPs count a multiplication and an addition as two, for one image of the model's own size, or for a
+pair of sentences of 64 tokens each.
 """
 
 import argparse
@@ -16,19 +17,21 @@ def run(args: argparse.Namespace) -> int:
     import vitjax
     from vitjax.analysis.flops import model_cost
     from vitjax.errors import unknown
+    from vitjax.models.registry import SENTENCE
 
     names = vitjax.list_models(args.pattern)
     if not names:
         raise unknown('model', args.pattern, vitjax.list_models())
     if not args.json:
-        print(f'{"name":<26}{"image":>10}{"parameters":>16}{"GFLOPs":>10}')
+        print(f'{"name":<26}{"input":>10}{"parameters":>16}{"GFLOPs":>10}')
     for name in names:
         model = vitjax.create_model(name)
         parameters, flops = model_cost(model)
+        image_size = getattr(model, 'image_size', None)
         if args.json:
-            row = {'name': name, 'image_size': model.image_size}
+            row = {'name': name, 'image_size': image_size}
             print(json.dumps(row | {'parameters': parameters, 'flops': flops}), flush=True)
         else:
-            size = f'{model.image_size}'
+            size = str(image_size or f'{SENTENCE} tokens')
             print(f'{name:<26}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
     return 0

@@ -72,5 +72,9 @@ def _conclude(workdir: Path, split: str, metrics: dict[str, float]) -> None:
     )
     print(f'{split} {shown}')
     print(f'run: {workdir}')
-    command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
+    example = workdir / 'examples' / 'source.txt'
+    if example.exists():
+        command = ['vitjax', 'translate', '--checkpoint', workdir, example.read_text().strip()]
+    else:
+        command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
     print(f'next: {shlex.join(map(str, command))}')

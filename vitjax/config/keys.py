@@ -20,7 +20,8 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    name: str = 'digits'  # digits, idx, cifar, folder, or tfds:NAME; see vitjax/data/sources.py
+    # digits, idx, cifar, folder; for translation phrasebook, parallel, libreoffice; or tfds:NAME
+    name: str = 'digits'
     path: str | None = None  # folder of the data; for tfds its data_dir
     train_split: str = 'train'  # parts as TFDS writes them: 'train[:90%]', 'train[10:20]+test'
     eval_split: str = 'test'
@@ -31,6 +32,16 @@ class Data:
     skip_corrupt: bool = False  # True: unreadable examples are left out, counted and reported
     threads: Count | None = None  # that read and decode; None: one more than there are cores
     workers: Annotated[int, Range(low=0)] = 0  # processes that do so instead, if more than 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    languages: tuple[str, str] = ('ko', 'en')  # from, to
+    tokenizer: Literal['unigram', 'bpe'] = 'unigram'  # trained on the sentences of both languages
+    vocab_size: Count = 4000  # pieces at most; small data may not have as many
+    max_length: Annotated[int, Range(low=2)] = 128  # tokens of a sentence and its end
+    too_long: Literal['drop', 'cut'] = 'drop'  # training pairs above that; evaluation cuts
+    pack: bool = True  # several sentences in a row of max_length tokens, else one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +117,7 @@ class Config:
     task: Task = Task()
     model: Model = Model()
     data: Data = Data()
+    text: Text = Text()
     batch_size: Count = 128  # examples a step, over all devices and hosts
     steps: Count | None = None  # how long to train: one of these three
     epochs: Annotated[float, Range(low=1e-6)] | None = None

@@ -2,17 +2,16 @@
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from vitjax.data.images import decode, to_picture
-from vitjax.data.pipeline import eval_batches, train_batches
+from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
@@ -38,6 +37,11 @@ class ImageData:
     labels: tuple[str, ...] | None
     config: ml_collections.ConfigDict
 
+    @property
+    def model_inputs(self) -> tuple[jax.Array, ...]:
+        """Zeros of the shapes with which the model is initialised."""
+        return (jnp.zeros((1, *self.preprocess.image_size, self.preprocess.channels)),)
+
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` examples each."""
         size, channels = self.preprocess.image_size, self.preprocess.channels
@@ -47,7 +51,7 @@ class ImageData:
             batch_size=batch_size,
             seed=self.config.seed,
             shard=shard,
-            **self._reading(),
+            **reading(self.config.data),
         )
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
@@ -58,7 +62,7 @@ class ImageData:
             EvalImages(size, channels, self.preprocess.crop),
             batch_size=batch_size,
             shard=shard,
-            **self._reading(),
+            **reading(self.config.data),
         )
 
     def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -67,7 +71,7 @@ class ImageData:
 
     def save(self, folder: Path) -> None:
         """Writes what later use needs: preprocessing, labels, and a test image to try."""
-        self.preprocess.save(folder / 'preprocess.json')
+        self.preprocess.save(folder)
         write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
         for index in range(len(self.evaluation)):
             example = self.evaluation[index]
@@ -80,12 +84,6 @@ class ImageData:
             (folder / 'examples').mkdir(exist_ok=True)
             to_picture(pixels).save(folder / 'examples' / f'{name}.png')
             return
-
-    def _reading(self) -> dict[str, Any]:
-        data = self.config.data
-        # More threads would only get into each other's way, fewer leave a core idle while one reads.
-        threads = data.threads or (os.cpu_count() or 1) + 1
-        return {'skip_corrupt': data.skip_corrupt, 'threads': threads, 'workers': data.workers}
 
 
 def open_images(config: ml_collections.ConfigDict) -> ImageData:

@@ -10,12 +10,14 @@ import dataclasses
 import functools
 import itertools
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import grain
+import ml_collections
 import numpy as np
 from absl import flags
 
@@ -29,6 +31,13 @@ Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, np.n
 # So many examples are one task of a thread: enough to make the cost of a task small beside theirs,
 # few enough that several threads work on the batch that is waited for.
 _PIECE = 16
+
+
+def reading(data: ml_collections.ConfigDict) -> dict[str, Any]:
+    """How `config.data` wants its examples read: arguments of `train_batches` and `eval_batches`."""
+    # More threads would only get into each other's way, fewer leave a core idle while one reads.
+    threads = data.threads or (os.cpu_count() or 1) + 1
+    return {'skip_corrupt': data.skip_corrupt, 'threads': threads, 'workers': data.workers}
 
 
 def train_batches(

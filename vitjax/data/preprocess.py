@@ -80,14 +80,17 @@ class Preprocess:
         values = dataclasses.asdict(self)
         return {name: values[name] for name in PREPROCESSING}
 
-    def save(self, path: str | Path) -> None:
-        write_atomically(Path(path), json.dumps(dataclasses.asdict(self), indent=2) + '\n')
+    def save(self, folder: Path) -> None:
+        """Writes `preprocess.json`."""
+        values = json.dumps(dataclasses.asdict(self), indent=2)
+        write_atomically(folder / 'preprocess.json', values + '\n')
 
     @classmethod
-    def load(cls, path: str | Path) -> 'Preprocess':
+    def load(cls, folder: Path) -> 'Preprocess':
         """Reads what `save` wrote; UserError if it is missing or damaged."""
+        path = folder / 'preprocess.json'
         try:
-            values = read_json(Path(path)).items()
+            values = read_json(path).items()
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
         except (AttributeError, TypeError) as error:
             raise UserError(f'{path} is damaged: {error}') from error

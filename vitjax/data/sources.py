@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from vitjax.data import cifar, digits, folder, idx, tfds
+from vitjax.data import cifar, digits, folder, idx, libreoffice, parallel, phrasebook, tfds
 from vitjax.data.splits import parse_split
 from vitjax.errors import UserError, unknown
 
@@ -16,7 +16,8 @@ class Source(Protocol):
 
     An example is a dict of numpy values. Images are `{'image': uint8 [H, W, C], 'label': int}`, of
     any size and with the channels they have; an image file still to be decoded is an
-    `images.EncodedImage`, which `np.asarray` turns into such an array.
+    `images.EncodedImage`, which `np.asarray` turns into such an array. Sentences are
+    `{'source': str, 'target': str}`.
 
     Attributes:
       name: what messages call the data.
@@ -34,17 +35,26 @@ class Source(Protocol):
         """Names one example in an error: its file, or its index."""
 
 
-# Name -> function of the path (or None) that returns the splits: name -> function that opens one.
-SOURCES: dict[str, Callable[[str | None], Mapping[str, Callable[[], Source]]]] = {
+Splits = Mapping[str, Callable[[], Source]]  # name -> function that opens the split
+
+# Images: name -> function of the path (or None) that returns the splits.
+SOURCES: dict[str, Callable[[str | None], Splits]] = {
     'digits': digits.splits,
     'idx': idx.splits,
     'cifar': cifar.splits,
     'folder': folder.splits,
 }
 
+# Sentences: name -> function of the path (or None) and both languages that returns the splits.
+TEXTS: dict[str, Callable[[str | None, tuple[str, str]], Splits]] = {
+    'phrasebook': phrasebook.splits,
+    'parallel': parallel.splits,
+    'libreoffice': libreoffice.splits,
+}
+
 
 def open_source(name: str, split: str = 'train', path: str | None = None) -> Source:
-    """Opens a data set, or a part of it.
+    """Opens a data set of images, or a part of it.
 
     Args:
       name: one of `SOURCES`, or `tfds:NAME` with a name as `tfds.builder` takes it.
@@ -60,6 +70,29 @@ def open_source(name: str, split: str = 'train', path: str | None = None) -> Sou
         splits = SOURCES[name](path)
     else:
         raise unknown('data set', name, [*SOURCES, 'tfds:NAME'])
+    return _open(name, splits, split, path)
+
+
+def open_texts(
+    name: str, languages: tuple[str, str], split: str = 'train', path: str | None = None
+) -> Source:
+    """Opens a data set of sentences and their translations, or a part of it.
+
+    Args:
+      name: one of `TEXTS`, or `tfds:NAME` of a data set with translations.
+      languages: that of the sentences and that of the translations, as 'ko' and 'en'.
+      split, path: as in `open_source`, whose errors it raises, too.
+    """
+    if name.startswith('tfds:'):
+        splits = tfds.text_splits(name.removeprefix('tfds:'), path, languages)
+    elif name in TEXTS:
+        splits = TEXTS[name](path, languages)
+    else:
+        raise unknown('data set of sentences', name, [*TEXTS, 'tfds:NAME'])
+    return _open(name, splits, split, path)
+
+
+def _open(name: str, splits: Splits, split: str, path: str | None) -> Source:
     opened = functools.cache(lambda key: splits[key]())
     parts = []
     for part in parse_split(split):

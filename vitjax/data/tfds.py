@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vitjax.data.images import EncodedImage
+from vitjax.data.pairs import Pairs
 from vitjax.errors import CorruptExample, UserError
 
 _CATALOG = 'https://www.tensorflow.org/datasets/catalog/overview'
+_TENSORFLOW = 'pip install tensorflow-cpu'
 
 
 def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfds']]:
@@ -25,14 +27,7 @@ def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfd
     Raises:
       UserError: no such data set, or one that must first be prepared; the message tells how.
     """
-    builder = _builder(name, path)
-    if not builder.is_prepared():
-        _prepare(builder, name, path)
-    if 'array_record' not in {form.value for form in builder.info.available_file_formats()}:
-        raise UserError(
-            f'{builder.data_path} is not in array_record but in {builder.info.file_format.value}; '
-            f'prepare it in another folder: {_command(name, "FOLDER")}; then set config.data.path'
-        )
+    builder = _prepared(name, path)
     return {split: functools.partial(Tfds, builder, split) for split in builder.info.splits}
 
 
@@ -68,9 +63,76 @@ class Tfds:
         return f'example {index} of {self.name}'
 
 
+def text_splits(
+    name: str, path: str | None, languages: tuple[str, str]
+) -> Mapping[str, Callable[[], Pairs]]:
+    """The splits of a data set with translations, whose sentences are read into memory.
+
+    Examples that lack one of the languages are left out; of several translations the first counts.
+
+    Args:
+      name, path: as in `splits`, whose errors it raises, too.
+      languages: that of the sentences and that of the translations.
+
+    Raises:
+      UserError: the data set has no translations; when a split is opened: none in these languages.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(name, path)
+    kinds = (tfds.features.Translation, tfds.features.TranslationVariableLanguages)
+    # The translations may be all that an example has, without a name of their own.
+    features = {None: builder.info.features, **builder.info.features}
+    keys = [key for key, feature in features.items() if isinstance(feature, kinds)]
+    if not keys:
+        raise UserError(f'tfds:{name} has no translations')
+    return {
+        split: functools.partial(_read_pairs, builder, split, keys[0], languages)
+        for split in builder.info.splits
+    }
+
+
+def _read_pairs(builder: Any, split: str, key: str | None, languages: tuple[str, str]) -> Pairs:
+    source = Tfds(builder, split)
+    pairs, found = [], set()
+    for index in range(len(source)):
+        example = source[index]
+        texts = _texts(example if key is None else example[key])
+        found.update(texts)
+        if all(language in texts for language in languages):
+            pairs.append([texts[language] for language in languages])
+    if not pairs:
+        raise UserError(
+            f'{source.name} has no sentence in both {" and ".join(languages)} '
+            f'(config.text.languages); it has {", ".join(sorted(found))}'
+        )
+    return Pairs(source.name, *zip(*pairs, strict=True))
+
+
+def _texts(translations: Mapping[str, Any]) -> dict[str, str]:
+    """Language -> text, from either of the two features for translations."""
+    if 'translation' in translations:  # lists, for the languages vary from example to example
+        languages, texts = (translations[key][::-1] for key in ('language', 'translation'))
+        translations = dict(zip((bytes(name).decode() for name in languages), texts, strict=True))
+    return {language: bytes(text).decode() for language, text in translations.items()}
+
+
 def _class_names(features: Any) -> tuple[str, ...] | None:
     names = getattr(features['label'], 'names', None) if 'label' in features else None
     return tuple(names) if names else None
+
+
+def _prepared(name: str, path: str | None) -> Any:
+    builder = _builder(name, path)
+    if not builder.is_prepared():
+        _prepare(builder, name, path)
+    if 'array_record' not in {form.value for form in builder.info.available_file_formats()}:
+        raise UserError(
+            f'{builder.data_path} is not in array_record but in {builder.info.file_format.value}; '
+            f'prepare it in another folder: {_TENSORFLOW} && {_command(name, "FOLDER")}; then set '
+            'config.data.path'
+        )
+    return builder
 
 
 def _builder(name: str, path: str | None) -> Any:
@@ -101,12 +163,21 @@ def _prepare(builder: Any, name: str, path: str | None) -> None:
     ):
         raise UserError(
             f'tfds:{name} is not prepared in {builder.data_path}, which takes TensorFlow once: '
-            f'{_command(name, path)}'
+            f'{_TENSORFLOW} && {_command(name, path)}'
         )
+    from requests.exceptions import ConnectionError
+    from tensorflow_datasets.core.download import downloader
+
+    downloader.MAX_RETRIES = 3  # ten, each after a longer pause, let one without a network wait
     try:
         with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(file_format='array_record')
-    # Whatever a builder raises; most often that there is no network.
+    except ConnectionError as error:
+        raise UserError(
+            f'tfds:{name} is not prepared in {builder.data_path} and cannot be downloaded here; '
+            f'where there is a network, run {_command(name, "FOLDER")}; then set config.data.path'
+        ) from error
+    # Whatever a builder raises.
     except Exception as error:
         raise UserError(f'tfds:{name} cannot be prepared: {_one_line(error)}') from error
 
@@ -114,7 +185,7 @@ def _prepare(builder: Any, name: str, path: str | None) -> None:
 def _command(name: str, path: str | None) -> str:
     where = f', data_dir={path!r}' if path else ''
     return (
-        'pip install tensorflow-cpu && python -c "import tensorflow_datasets as tfds; '
+        'python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({name!r}, file_format='array_record'{where}).download_and_prepare()\""
     )
 

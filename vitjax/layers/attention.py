@@ -1,5 +1,7 @@
 """Query, key and value: a database lookup made soft, and multi-head attention built on it."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -70,14 +72,21 @@ class MultiHeadAttention(nn.Module):
         mask: jax.Array | None = None,
         angles: jax.Array | None = None,
         key_angles: jax.Array | None = None,
+        append: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
+        keys_values: tuple[jax.Array, jax.Array] | None = None,
         return_weights: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Attends from x [B, T, D] to context [B, S, D]; without a context, to x itself.
 
-        The mask is bool, broadcastable to [B, h, T, S]. Rotary `angles` [T, d / 2] turn the queries
-        and `key_angles` [S, d / 2] the keys, in all heads alike; without a context the angles are
-        those of the keys too. Returns [B, T, D] and, if asked for, the weights [B, h, T, S] (else
-        None).
+        The mask is bool, broadcastable to [B, h, T, S]. Rotary `angles` turn the queries and
+        `key_angles` the keys, [T, d / 2] and [S, d / 2] or with leading axes that broadcast to
+        [B, h]; without a context the angles are those of the keys too.
+
+        A decoder that writes token after token keeps keys and values [B, h, S, d]: `append` is given
+        those of x and returns all that there are by now; `keys_values` are all that there are, in
+        place of a context.
+
+        Returns [B, T, D] and, if asked for, the weights [B, h, T, S] (else None).
         """
         width = x.shape[-1]
         if width % self.num_heads:
@@ -97,12 +106,22 @@ class MultiHeadAttention(nn.Module):
                 name=name,
             )(inputs).swapaxes(1, 2)  # [B, h, T, d]
 
-        query, key, value = project('query', x), project('key', context), project('value', context)
-        if self.qk_norm:
-            query = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='query_norm')(query)
-            key = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='key_norm')(key)
+        def norm(name, heads):
+            if not self.qk_norm:
+                return heads
+            return nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name=name)(heads)
+
+        query = norm('query_norm', project('query', x))
         if angles is not None:
-            query, key = rotate(query, angles), rotate(key, key_angles)
+            query = rotate(query, angles)
+        if keys_values is not None:
+            key, value = keys_values
+        else:
+            key, value = norm('key_norm', project('key', context)), project('value', context)
+            if key_angles is not None:
+                key = rotate(key, key_angles)
+            if append is not None:
+                key, value = append(key, value)
         found, weights = lookup(
             query,
             key,

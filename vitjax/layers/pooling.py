@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
-from vitjax.layers.transformer import MLP
+from vitjax.layers.mlp import MLP
 
 
 class AttentionPooling(nn.Module):

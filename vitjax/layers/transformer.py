@@ -1,4 +1,4 @@
-"""The Transformer's encoder: MLP, block, and the stack of blocks."""
+"""The Transformer: a block, and the stacks of blocks, encoder and decoder."""
 
 from collections.abc import Callable
 
@@ -7,80 +7,38 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
+from vitjax.layers.cache import Cache
 from vitjax.layers.choices import check_choice
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    'gelu': lambda x: jax.nn.gelu(x, approximate=False),
-    'gelu_tanh': jax.nn.gelu,
-    'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP's
-    'silu': jax.nn.silu,
-}
+from vitjax.layers.mlp import MLP
 
 
 def is_stacked(name: str) -> bool:
-    """Whether the parameter of a '/'-joined name has a leading axis of layers, as `Encoder` holds it."""
+    """Whether the parameter of a '/'-joined name has a leading axis of layers, as a `Stack` holds it."""
     return 'blocks' in name.split('/')
 
 
-class MLP(nn.Module):
-    """Two layers over each token alone; gated, the hidden layer is act(gate) * hidden (Shazeer 2020).
+class Block(nn.Module):
+    """Self-attention, in a decoder cross-attention to a context, then MLP; each is added to its input.
 
-    SwiGLU is `gated=True` with the activation 'silu'.
-    """
-
-    hidden_dim: int
-    activation: str = 'gelu_tanh'
-    gated: bool = False
-    dropout: float = 0.0
-    deterministic: bool = True
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, T, D] -> [B, T, D]."""
-        check_choice('activation', self.activation, ACTIVATIONS)
-        width = x.shape[-1]
-
-        def dense(features, name):
-            return nn.Dense(
-                features,
-                kernel_init=nn.initializers.xavier_uniform(),
-                bias_init=nn.initializers.normal(1e-6),
-                dtype=self.dtype,
-                name=name,
-            )
-
-        activation = ACTIVATIONS[self.activation]
-        shape = x.shape
-        x = x.reshape(-1, width)  # [B * T, D]: the CPU multiplies two axes faster than three
-        hidden = dense(self.hidden_dim, 'hidden')(x)  # [B * T, M]
-        if self.gated:
-            hidden = activation(dense(self.hidden_dim, 'gate')(x)) * hidden
-        else:
-            hidden = activation(hidden)
-        hidden = nn.Dropout(self.dropout, deterministic=self.deterministic)(hidden)
-        return dense(width, 'out')(hidden).reshape(shape)
-
-
-class EncoderBlock(nn.Module):
-    """Self-attention, then MLP, each normalised before and added after (pre-norm).
-
-    The fields that are not explained here are those of `Encoder`.
+    The fields that are not explained here are those of `Stack`.
 
     Attributes:
+      cross_attention: whether there is a context to attend to.
       deterministic: True in use, False in training with dropout or drop path.
-      keep: what to return beside the tokens: any of 'blocks', 'attention'.
+      keep: what to return beside the tokens: any of 'blocks', 'attention', 'cross_attention'.
     """
 
     num_heads: int
     mlp_dim: int
     activation: str = 'gelu_tanh'
     gated_mlp: bool = False
+    norm_position: str = 'pre'
     norm_epsilon: float = 1e-6
     layer_scale: float | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
     dropout: float = 0.0
+    cross_attention: bool = False
     deterministic: bool = True
     keep: tuple[str, ...] = ()
     dtype: jnp.dtype = jnp.float32
@@ -88,29 +46,56 @@ class EncoderBlock(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        drop_path: jax.Array,
+        carry: tuple[jax.Array, Cache | None],
+        layer: dict[str, jax.Array],
         mask: jax.Array | None = None,
         angles: jax.Array | None = None,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Tokens [B, T, D], the block's drop rate (scalar), a mask broadcastable to [B, h, T, T], angles.
+        context: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+    ) -> tuple[tuple[jax.Array, Cache | None], dict[str, jax.Array]]:
+        """One layer of a stack.
 
-        The angles [T, d / 2] are of rotary positions. Returns the tokens and a dict with what
-        `keep` names.
+        Args:
+          carry: tokens [B, T, D] and, where a decoder writes token after token, the cache.
+          layer: 'index' and 'drop_path' rate of this layer, scalars.
+          mask, angles: of self-attention, see `MultiHeadAttention`.
+          context, context_mask: [B, S, D], and broadcastable to [B, h, T, S], of cross-attention; with
+            a cache no context is needed.
+
+        Returns:
+          The carry for the next layer, and a dict with what `keep` names.
         """
-        y = self._norm('attention_norm')(x)
-        y, weights = MultiHeadAttention(
-            self.num_heads,
-            qkv_bias=self.qkv_bias,
-            qk_norm=self.qk_norm,
-            norm_epsilon=self.norm_epsilon,
-            dtype=self.dtype,
-            name='attention',
-        )(y, mask=mask, angles=angles, return_weights='attention' in self.keep)
-        x = x + self._branch(y, 'attention_scale', drop_path)
+        x, cache = carry
+        kept = {}
 
-        y = self._norm('mlp_norm')(x)
-        y = MLP(
+        def remember(key, value):
+            nonlocal cache
+            cache = cache.write(layer['index'], key, value)
+            return cache.keys[layer['index']], cache.values[layer['index']]
+
+        def attend(name, y, context=None, **options):
+            attention = MultiHeadAttention(
+                self.num_heads,
+                qkv_bias=self.qkv_bias,
+                qk_norm=self.qk_norm,
+                norm_epsilon=self.norm_epsilon,
+                dtype=self.dtype,
+                name=name,
+            )
+            y, kept[name] = attention(y, context, return_weights=name in self.keep, **options)
+            return y
+
+        def self_attention(y):
+            append = None if cache is None else remember
+            return attend('attention', y, mask=mask, angles=angles, append=append)
+
+        def cross_attention(y):
+            found = None
+            if cache is not None:
+                found = cache.context_keys[layer['index']], cache.context_values[layer['index']]
+            return attend('cross_attention', y, context, mask=context_mask, keys_values=found)
+
+        mlp = MLP(
             self.mlp_dim,
             activation=self.activation,
             gated=self.gated_mlp,
@@ -118,17 +103,31 @@ class EncoderBlock(nn.Module):
             deterministic=self.deterministic,
             dtype=self.dtype,
             name='mlp',
-        )(y)
-        x = x + self._branch(y, 'mlp_scale', drop_path)
+        )
+        x = self._add('attention', x, self_attention, layer['drop_path'])
+        if self.cross_attention:
+            x = self._add('cross_attention', x, cross_attention, layer['drop_path'])
+        x = self._add('mlp', x, mlp, layer['drop_path'])
 
         # One constraint a block is what keeps activations cut along the batch under FSDP.
         x = nn.with_logical_constraint(x, ('batch', 'length', None))  # [B, T, D]
-        return x, {name: {'blocks': x, 'attention': weights}[name] for name in self.keep}
+        kept['blocks'] = x
+        return (x, cache), {name: kept[name] for name in self.keep}
 
-    def _norm(self, name: str) -> nn.Module:
-        return nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name=name)
+    def _add(
+        self,
+        name: str,
+        x: jax.Array,
+        branch: Callable[[jax.Array], jax.Array],
+        drop_path: jax.Array,
+    ) -> jax.Array:
+        """x and what a branch makes of it: normalised before, or the sum normalised after."""
+        norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name=f'{name}_norm')
+        if self.norm_position == 'post':
+            return norm(x + self._regularised(branch(x), f'{name}_scale', drop_path))
+        return x + self._regularised(branch(norm(x)), f'{name}_scale', drop_path)
 
-    def _branch(self, y: jax.Array, scale: str, drop_path: jax.Array) -> jax.Array:
+    def _regularised(self, y: jax.Array, scale: str, drop_path: jax.Array) -> jax.Array:
         """What is added to the residual stream: dropout, LayerScale, drop path."""
         y = nn.Dropout(self.dropout, deterministic=self.deterministic)(y)
         if self.layer_scale is not None:
@@ -142,8 +141,8 @@ class EncoderBlock(nn.Module):
         return jnp.where(kept, y / (1 - drop_path).astype(y.dtype), 0)
 
 
-class Encoder(nn.Module):
-    """A stack of encoder blocks; the caller embeds before and normalises after it.
+class Stack(nn.Module):
+    """A stack of blocks; the caller embeds before and, with 'pre', normalises after it.
 
     Parameters are held stacked, under `blocks`, with a leading axis of `depth` layers. `scan` and
     `remat` change neither them nor the results: they trade compile time and memory for speed.
@@ -152,8 +151,9 @@ class Encoder(nn.Module):
       depth: blocks L.
       num_heads: heads h of the attention.
       mlp_dim: hidden width M of the MLP.
-      activation: a name in `ACTIVATIONS`.
-      gated_mlp: whether the MLP is gated (SwiGLU with the activation 'silu').
+      activation, gated_mlp: see `vitjax.layers.mlp`.
+      norm_position: 'pre' (before attention and MLP; Dosovitskiy et al. 2021, eq. 2) or 'post'
+        (after each sum; Vaswani et al. 2017, section 3.1).
       norm_epsilon: of every LayerNorm.
       layer_scale: initial value of LayerScale (Touvron et al. 2021), None for none.
       qkv_bias, qk_norm: see `MultiHeadAttention`.
@@ -169,6 +169,7 @@ class Encoder(nn.Module):
     mlp_dim: int
     activation: str = 'gelu_tanh'
     gated_mlp: bool = False
+    norm_position: str = 'pre'
     norm_epsilon: float = 1e-6
     layer_scale: float | None = None
     qkv_bias: bool = True
@@ -178,6 +179,46 @@ class Encoder(nn.Module):
     scan: bool = False
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    def _blocks(self, *, train: bool, keep: tuple[str, ...], cross_attention: bool, scan: bool):
+        """The stack as one module that takes what `Block` takes, with arrays of layers for `layer`."""
+        check_choice('norm_position', self.norm_position, ('pre', 'post'))
+        # Under `scan` the backward loop keeps the recomputation apart; unrolled, only a barrier does.
+        block = nn.remat(Block, prevent_cse=not scan) if self.remat else Block
+        stack = nn.scan(
+            block,
+            variable_axes={'params': 0},
+            split_rngs={'params': True, 'dropout': True},
+            in_axes=(0, *(nn.broadcast,) * 4),
+            length=self.depth,
+            unroll=1 if scan else self.depth,
+        )
+        return stack(
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            activation=self.activation,
+            gated_mlp=self.gated_mlp,
+            norm_position=self.norm_position,
+            norm_epsilon=self.norm_epsilon,
+            layer_scale=self.layer_scale,
+            qkv_bias=self.qkv_bias,
+            qk_norm=self.qk_norm,
+            dropout=self.dropout,
+            cross_attention=cross_attention,
+            deterministic=not train or not (self.dropout or self.drop_path),
+            keep=keep,
+            dtype=self.dtype,
+            name='blocks',
+        )
+
+    def _layers(self) -> dict[str, jax.Array]:
+        """What differs from layer to layer, besides the parameters."""
+        rates = jnp.linspace(0.0, self.drop_path, self.depth)
+        return {'index': jnp.arange(self.depth), 'drop_path': rates}
+
+
+class Encoder(Stack):
+    """Blocks in which every token sees every other one that the mask leaves it."""
 
     @nn.compact
     def __call__(
@@ -195,28 +236,55 @@ class Encoder(nn.Module):
         ([L, B, h, T, T]). The mask is bool, broadcastable to [B, h, T, T]; the angles [T, d / 2], of
         rotary positions, turn the queries and keys of every block (see `vitjax.layers.positions`).
         """
-        # Under `scan` the backward loop keeps the recomputation apart; unrolled, only a barrier does.
-        block = nn.remat(EncoderBlock, prevent_cse=not self.scan) if self.remat else EncoderBlock
-        stack = nn.scan(
-            block,
-            variable_axes={'params': 0},
-            split_rngs={'params': True, 'dropout': True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=self.depth,
-            unroll=1 if self.scan else self.depth,
-        )
-        return stack(
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            activation=self.activation,
-            gated_mlp=self.gated_mlp,
-            norm_epsilon=self.norm_epsilon,
-            layer_scale=self.layer_scale,
-            qkv_bias=self.qkv_bias,
-            qk_norm=self.qk_norm,
-            dropout=self.dropout,
-            deterministic=not train or not (self.dropout or self.drop_path),
-            keep=keep,
-            dtype=self.dtype,
-            name='blocks',
-        )(x, jnp.linspace(0.0, self.drop_path, self.depth), mask, angles)
+        blocks = self._blocks(train=train, keep=keep, cross_attention=False, scan=self.scan)
+        (x, _), kept = blocks((x, None), self._layers(), mask, angles, None, None)
+        return x, kept
+
+
+class Decoder(Stack):
+    """Blocks that also attend to a context, such as the encoded source of a translation."""
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        context: jax.Array | None = None,
+        *,
+        mask: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+        angles: jax.Array | None = None,
+        cache: Cache | None = None,
+        train: bool = False,
+        keep: tuple[str, ...] = (),
+    ) -> tuple[jax.Array, Cache | None, dict[str, jax.Array]]:
+        """Tokens [B, T, D] -> tokens [B, T, D], the cache, and what `keep` names.
+
+        As `Encoder`, and: `context` is [B, S, D], `context_mask` broadcastable to [B, h, T, S], and
+        `keep` may hold 'cross_attention' ([L, B, h, T, S]). With a cache from `start`, in place of
+        the context, the tokens are those that come next: self-attention sees the ones before through
+        the cache, and the mask is broadcastable to [B, h, T, most tokens].
+        """
+        # Token by token, layers are unrolled: a loop would copy the weights of each out of the stack.
+        scan = self.scan and cache is None
+        blocks = self._blocks(train=train, keep=keep, cross_attention=True, scan=scan)
+        (x, cache), kept = blocks((x, cache), self._layers(), mask, angles, context, context_mask)
+        if cache is not None:
+            cache = cache.replace(index=cache.index + x.shape[1])
+        return x, cache, kept
+
+    def start(self, context: jax.Array, context_mask: jax.Array, max_length: int) -> Cache:
+        """An empty cache for `max_length` tokens, with the keys and values of a context [B, S, D]."""
+        attention = self.variables['params']['blocks']['cross_attention']
+
+        def projected(name):
+            # Stacked, all layers are one matrix product.
+            kernel = attention[name]['kernel'].astype(self.dtype)  # [L, D, h, d]
+            heads = jnp.einsum('bsd,ldhe->lbhse', context.astype(self.dtype), kernel)
+            if self.qkv_bias:
+                heads += attention[name]['bias'].astype(self.dtype)[:, None, :, None]
+            return heads  # [L, B, h, S, d]
+
+        keys, values = projected('key'), projected('value')
+        empty = jnp.zeros((*keys.shape[:3], max_length, keys.shape[-1]), keys.dtype)
+        index = jnp.zeros((), jnp.int32)
+        return Cache(index, empty, empty, keys, values, context_mask)

@@ -41,15 +41,21 @@ def check_rates(model: nn.Module, *names: str) -> None:
             raise ValueError(f'{name} must be in [0, 1), not {getattr(model, name)}')
 
 
-def check_width(model: nn.Module) -> None:
-    """The heads divide the width, and fixed positions find as many features as they need."""
-    if model.width % model.num_heads:
-        near = [n for n in range(1, model.width + 1) if model.width % n == 0]
-        near = sorted(near, key=lambda n: abs(n - model.num_heads))[:3]
+def check_heads(model: nn.Module) -> None:
+    """The heads divide the width."""
+    width, heads = model.width, model.num_heads
+    if width % heads:
+        near = [n for n in range(1, width + 1) if width % n == 0]
+        near = sorted(near, key=lambda n: abs(n - heads))[:3]
         raise ValueError(
-            f'num_heads {model.num_heads} does not divide width {model.width}; '
+            f'num_heads {heads} does not divide width {width}; '
             f'nearest that do: {", ".join(map(str, sorted(near)))}'
         )
+
+
+def check_width(model: nn.Module) -> None:
+    """The heads divide the width, and fixed positions find as many features as they need."""
+    check_heads(model)
     what, width = 'a width', model.width
     if model.positions == 'rotary':
         what, width = 'heads of a width', model.width // model.num_heads

@@ -5,12 +5,16 @@ import functools
 import inspect
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.errors import UserError, unknown
+from vitjax.layers.patches import as_pair
 from vitjax.models.cnn import CNN
 from vitjax.models.mae import MAE
 from vitjax.models.resnet import ResNet
+from vitjax.models.seq2seq import Transformer
 from vitjax.models.vit import ViT
 
 # Width, depth, heads, MLP width: Dosovitskiy et al. 2021 (table 1) for B, L, H; Steiner et al. 2022
@@ -88,6 +92,14 @@ _DINOV2 = {
     for suffix, num_registers in [('', 0), ('_reg4', 4)]
     for size in ('s', 'b', 'l', 'g')
 }
+# 'base' and 'big' are Vaswani et al. 2017 (table 3), with about 37,000 tokens of English and German
+# together; 'tiny' and 'small' are our own.
+_TRANSFORMERS = {
+    'tiny': dict(width=128, encoder_depth=2, decoder_depth=2, num_heads=4),
+    'small': dict(width=256, encoder_depth=4, decoder_depth=4, num_heads=4),
+    'base': dict(width=512, encoder_depth=6, decoder_depth=6, num_heads=8, vocab_size=37_000),
+    'big': dict(width=1024, encoder_depth=6, decoder_depth=6, num_heads=16, vocab_size=37_000),
+}
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'cnn': CNN,
@@ -123,7 +135,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         f'mae_{size}{patch}': functools.partial(MAE, patch_size=patch, **_VIT_SIZES[size])
         for size, patch in _MAES.items()
     },
+    'transformer': Transformer,
+    **{
+        f'transformer_{size}': functools.partial(Transformer, **sizes)
+        for size, sizes in _TRANSFORMERS.items()
+    },
 }
+
+
+# Tokens of source and of target in an example for an encoder-decoder.
+SENTENCE = 64
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -150,3 +171,11 @@ def create_model(name: str, **overrides) -> nn.Module:
         return MODELS[name](**overrides)
     except (TypeError, ValueError) as error:
         raise UserError(f'{name}: {error}') from error
+
+
+def example_inputs(model: nn.Module) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Shapes of one example: an image of the model's own size, or a pair of sentences of 64 tokens each."""
+    if isinstance(model, Transformer):
+        return (jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32),) * 2
+    size = (1, *as_pair(model.image_size), model.in_channels)
+    return (jax.ShapeDtypeStruct(size, jnp.float32),)

@@ -19,14 +19,14 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from vitjax.checkpoints import array_shapes
+from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair, grid_size
-from vitjax.models.registry import create_model
+from vitjax.models.registry import create_model, example_inputs
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
@@ -75,7 +75,8 @@ class Parts:
       name: of the model, as `create_model` takes it.
       arguments: of its constructor, those that differ from the defaults.
       params: '/'-joined path -> array, float32.
-      preprocess: mean, std (of pixels in [0, 1]), crop, interpolation: see `Preprocess`.
+      preprocess: mean, std (of pixels in [0, 1]), crop, interpolation: see `Preprocess`; of a
+        translation model, all of it.
       labels: names of the classes, None if unknown.
       resampling: how this family resamples positions, see `vitjax.layers.resampling`.
       state: other collections than the parameters, as `batch_stats`.
@@ -84,7 +85,7 @@ class Parts:
     name: str
     arguments: dict[str, Any]
     params: dict[str, np.ndarray]
-    preprocess: dict[str, Any]
+    preprocess: dict[str, Any] | TextPreprocess
     labels: tuple[str, ...] | None = None
     resampling: str = 'cubic_antialias'
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -171,8 +172,7 @@ def parameter_shapes(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
     """What `model.init` would make, as `jax.ShapeDtypeStruct`s."""
-    images = jax.ShapeDtypeStruct((1, *as_pair(model.image_size), model.in_channels), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)
+    return jax.eval_shape(model.init, jax.random.key(0), *example_inputs(model))
 
 
 def square_image(patches: int, patch_size: tuple[int, int]) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax.config import base_config, complete
 from vitjax.data.preprocess import PREPROCESSING, Preprocess
+from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
@@ -43,7 +44,8 @@ class Pretrained:
     Attributes:
       model: the Flax module.
       variables: what `model.apply` takes: {'params': ...} and other collections, if it has any.
-      preprocess: images (paths, PIL, uint8 arrays) -> [B, H, W, C] float32, as the model takes them.
+      preprocess: images (paths, PIL, uint8 arrays) -> [B, H, W, C] float32, as the model takes them;
+        of a translation model, texts -> tokens and mask [B, S], see `TextPreprocess`.
       labels: names of the classes, None if unknown.
       info: the config of its training (`config`), the step, the source, its layout, and how its
         family resamples positions (`resampling`).
@@ -51,7 +53,7 @@ class Pretrained:
 
     model: nn.Module
     variables: dict[str, Any]
-    preprocess: Preprocess
+    preprocess: Preprocess | TextPreprocess
     labels: tuple[str, ...] | None
     info: dict[str, Any]
 
@@ -67,6 +69,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
         `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
         switches such as `scan`, `dtype`. Also what of `Preprocess` is other than the files say:
         `mean`, `std`, `crop`, `interpolation`, `squash`.
+        Of a run's folder, `average=N` takes the mean of the newest N checkpoints (Vaswani et al.
+        2017, section 6.1).
 
     Raises:
       UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
@@ -75,14 +79,14 @@ def load(source: str | Path, **overrides) -> Pretrained:
     path = snapshot(source) if str(source).startswith(PREFIX) else Path(source)
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
-    dtype = overrides.pop('dtype', None)
+    dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
     moved = overrides.pop('prefix_positions', None)
     facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
     weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
     if weights is None or weights.is_dir():
         others = {name: value for name, value in overrides.items() if name not in SIZES}
-        parts, config, step = read_run(path, others)
+        parts, config, step = read_run(path, others, average)
         name = 'vitjax'
     else:
         checkpoint = open_checkpoint(weights)
@@ -92,7 +96,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
         parts = resize(parts, sizes)
     if moved is not None:
         parts = move_prefix_positions(parts, moved)
-    parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
+    if facts:
+        parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
     return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
 
 
@@ -162,7 +167,13 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)
-    _check_written(pretrained, format, Checkpoint(str(path), tensors, sidecars))
+    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    try:
+        _check_written(pretrained, format, checkpoint)
+    except UserError as error:
+        raise UserError(f'{format} cannot hold this model: {error}') from error
+    if alone:
+        _check_alone(pretrained, format, dataclasses.replace(checkpoint, sidecars={}))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
@@ -188,21 +199,35 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
 
 def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    try:
-        parts = _read(format, checkpoint, {})
-    except UserError as error:
-        raise UserError(f'{format} cannot hold this model: {error}') from error
-    model, params = pretrained.model, flatten_dict(pretrained.variables['params'], sep='/')
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'{format} cannot hold this model: its {name} is {value!r}, and what would be written '
-                f'reads as {read.get(name)!r}'
-            )
+    parts = _read(format, checkpoint, {})
+    _check_facts(pretrained, parts)
+    params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
-            raise UserError(f'{format} cannot hold this model: {path} would come back changed')
+            raise UserError(f'{path} would come back changed')
+
+
+def _check_alone(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+    """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
+    try:
+        parts = _read(format, checkpoint, {})
+    except UserError:
+        return
+    try:
+        _check_facts(pretrained, parts)
+    except UserError as error:
+        raise UserError(
+            f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
+        ) from error
+
+
+def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
+    read = _facts(create_model(parts.name, **parts.arguments))
+    for name, value in _facts(pretrained.model).items():
+        if read.get(name) != value:
+            raise UserError(
+                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
+            )
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
@@ -224,7 +249,9 @@ def _facts(model: nn.Module) -> dict[str, Any]:
     return facts
 
 
-def _preprocess(source: str, parts: Parts) -> Preprocess:
+def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:
+    if isinstance(parts.preprocess, TextPreprocess):
+        return parts.preprocess
     model = create_model(parts.name, **parts.arguments)
     try:
         facts = dict(parts.preprocess)
@@ -240,6 +267,10 @@ def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:
     """A config for a model that was not trained here: what a run's folder stores beside weights."""
     config = base_config()
     config.model = {'name': parts.name}
-    config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
+    if isinstance(preprocess, TextPreprocess):
+        config.task = {'name': 'translation'}
+        config.text.update(languages=preprocess.languages, max_length=preprocess.max_length)
+    else:
+        config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
     config.steps = 1
     return complete(config).to_dict()

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 from vitjax.checkpoints import restore_model, save_model
 from vitjax.config import read_config
 from vitjax.data.preprocess import Preprocess
+from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
 from vitjax.files import read_json, write_atomically
 from vitjax.models.registry import create_model
@@ -18,8 +19,12 @@ from vitjax.pretrained.layouts import Parts, variable_shapes
 _ORIGIN = 'origin.json'  # what a converted model was, so that its positions are resampled its way
 
 
-def read_run(folder: Path, overrides: dict[str, Any]) -> tuple[Parts, dict[str, Any], int]:
+def read_run(
+    folder: Path, overrides: dict[str, Any], average: int = 1
+) -> tuple[Parts, dict[str, Any], int]:
     """A run's model with other constructor arguments, its config and the step of its checkpoint.
+
+    The parameters are the mean of those of the newest `average` checkpoints.
 
     Raises:
       UserError: files missing or damaged, or weights that do not fit the model.
@@ -27,8 +32,11 @@ def read_run(folder: Path, overrides: dict[str, Any]) -> tuple[Parts, dict[str, 
     if not (folder / 'config.json').is_file():
         raise UserError(f'{folder} is not the folder of a run: it has no config.json')
     config = read_config(str(folder / 'config.json')).to_dict()
-    labels = read_json(folder / 'labels.json')
-    preprocess = Preprocess.load(folder / 'preprocess.json')
+    if (folder / 'text.json').is_file():
+        labels, preprocess = None, TextPreprocess.load(folder)
+    else:
+        labels = read_json(folder / 'labels.json')
+        preprocess = Preprocess.load(folder).facts
     origin = read_json(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
     arguments = config['model'] | overrides
     name, _ = arguments.pop('name'), arguments.pop('pretrained')
@@ -43,12 +51,12 @@ def read_run(folder: Path, overrides: dict[str, Any]) -> tuple[Parts, dict[str, 
         stored['averaged'] = params
         if variables:
             stored['averaged_state'] = variables
-    stored, step = restore_model(folder / 'checkpoints', stored)
+    stored, step = restore_model(folder / 'checkpoints', stored, average=average)
     parts = Parts(
         name,
         arguments,
         flatten_dict(stored['averaged'] or stored['params'], sep='/'),
-        preprocess.facts,
+        preprocess,
         tuple(labels) if labels else None,
         state=stored.get('averaged_state', stored['model_state']),
         **origin,
@@ -70,4 +78,4 @@ def write_run(folder: Path, pretrained) -> None:
         (_ORIGIN, origin),
     ):
         write_atomically(folder / name, json.dumps(value, indent=2) + '\n')
-    pretrained.preprocess.save(folder / 'preprocess.json')
+    pretrained.preprocess.save(folder)

@@ -6,9 +6,16 @@ A task has
   metrics(model, variables, batch, *, rngs, train): name -> float32 [2], sum and count over the
     examples (or tokens) whose mask is True, and the model's new state. What is learned from is the
     gradient of the loss's sum over its count.
+  quality_names, quality(model, variables, data): name -> number, what an evaluation measures besides,
+    with the model in use and not batch by batch, such as BLEU.
 """
 
 from vitjax.tasks.classification import Classification
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
+from vitjax.tasks.translation import Translation
 
-TASKS = {'classification': Classification, 'masked_autoencoding': MaskedAutoencoding}
+TASKS = {
+    'classification': Classification,
+    'masked_autoencoding': MaskedAutoencoding,
+    'translation': Translation,
+}

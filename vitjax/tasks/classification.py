@@ -24,6 +24,7 @@ class Classification:
     label_smoothing: float = 0.0
 
     metric_names = ('loss', 'accuracy')
+    quality_names = ()
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
@@ -31,6 +32,8 @@ class Classification:
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The labelled images that `config.data` names; UserError if the model's classes are others."""
+        if 'image_size' not in config.model:
+            raise UserError(f'classification takes a model of images, not {config.model.name}')
         data, model = open_images(config), config.model
         if 'num_classes' not in model:
             raise UserError(f'config.model.name {model.name} has no classes to tell apart')
@@ -72,3 +75,7 @@ class Classification:
 
         metrics = {'loss': total(loss), 'accuracy': total(correct)}
         return metrics, model_state
+
+    def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
+        """Nothing: accuracy is measured batch by batch."""
+        return {}

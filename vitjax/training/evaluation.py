@@ -39,10 +39,11 @@ class Evaluator:
                     if should_stop():
                         raise Preempted
                     sums = self._step(sums, variables, to_devices(batch, experiment.mesh))
+            quality = experiment.task.quality(experiment.model, variables, experiment.data)
         sums = {name: [float(x) for x in total] for name, total in sums.items()}
         examples = int(sums.pop('examples')[0])
         metrics = {name: total / max(count, 1) for name, (total, count) in sums.items()}
         counts = {'examples': examples}
         if examples < len(experiment.data.evaluation):
             counts['skipped_examples'] = len(experiment.data.evaluation) - examples
-        return metrics | counts
+        return metrics | quality | counts

@@ -49,8 +49,9 @@ class Experiment:
         self.model: nn.Module = create_model(**arguments, dtype=dtype)
         self.task = self._make_task()
         best = (config.checkpoint.best or 'loss').removeprefix('-')
-        if best not in self.task.metric_names:
-            raise unknown('metric', best, self.task.metric_names)
+        measured = (*self.task.metric_names, *self.task.quality_names)
+        if best not in measured:
+            raise unknown('metric', best, measured)
         self.data = self.task.open_data(config)
         self.lengths = self._measure()
         self.abstract_variables = jax.eval_shape(self._init_variables)
@@ -122,8 +123,7 @@ class Experiment:
         return self.config.eval.batch_size or self.config.batch_size
 
     def _init_variables(self) -> Any:
-        size = (1, *self.data.preprocess.image_size, self.data.preprocess.channels)
-        return self.model.init(jax.random.key(self.config.seed), jnp.zeros(size))
+        return self.model.init(jax.random.key(self.config.seed), *self.data.model_inputs)
 
     def _init_state(self, variables: Any = None) -> TrainState:
         names = (*self.task.metric_names, 'gradient_norm', 'learning_rate')

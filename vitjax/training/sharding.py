@@ -28,6 +28,7 @@ AXIS_RULES = (
     ('width', 'fsdp'),
     ('heads', 'tensor'),
     ('mlp', 'tensor'),
+    ('vocabulary', 'tensor'),
 )
 
 # End of a parameter's path -> its logical axes. What is not listed is cut along its largest axis
@@ -35,10 +36,11 @@ AXIS_RULES = (
 PARAMETER_AXES = (
     (r'(query|key|value)/kernel', ('width', 'heads', None)),
     (r'(query|key|value)/bias', ('heads', None)),
-    (r'attention/out/kernel', ('heads', None, 'width')),
+    (r'(cross_)?attention/out/kernel', ('heads', None, 'width')),
     (r'mlp/(hidden|gate)/kernel', ('width', 'mlp')),
     (r'mlp/(hidden|gate)/bias', ('mlp',)),
     (r'mlp/out/kernel', ('mlp', 'width')),
+    (r'(source_)?embedding', ('vocabulary', 'width')),
 )
 # Smaller arrays than this many elements are copied to all devices: cutting them saves nothing.
 _SMALLEST_CUT = 2**12

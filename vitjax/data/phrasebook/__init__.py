@@ -1,13 +1,14 @@
 """A Korean-English phrasebook, generated: a toy language with real grammar.
 
 A few hundred words (`words`, `verbs`), their inflection (`korean`, `english`) and the sentences made of
-them (`actions`, `descriptions`). Every Korean sentence has one English sentence, so that an exact match
-is a fair measure; `parts` and the rules below decide what Korean leaves open:
+them (`actions`, `descriptions`, `places`). Every Korean sentence has one English sentence, so that an
+exact match is a fair measure; `parts` and the rules below decide what Korean leaves open:
 
 - a question without a subject asks 'you'; kin and friends as subjects are 'my', in a question 'your';
 - a noun is 'the' as a subject and 'a' as an object or predicate, but a plural after 'like', 'dislike'
   and 'love'; what the word list calls fixed ('the piano', 'breakfast') never changes;
 - a predicate noun agrees with its subject: 우리는 학생입니다, 'we are students';
+- two objects joined by 와 or 과 are joined by 'and', in a negative sentence by 'or';
 - the plain present is the simple present, -고 있다 the progressive; -(으)ㄹ 것이다 and -겠다 are 'will';
 - levels of speech, honorifics and the choice of 은/는 or 이/가 make no difference in English.
 
@@ -17,11 +18,13 @@ Held out are combinations of words, not sentences at random: 'valid' and 'test' 
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from vitjax.data.phrasebook import actions, descriptions
+from vitjax.data.pairs import Pairs
+from vitjax.data.phrasebook import actions, descriptions, places
 from vitjax.data.phrasebook.parts import Draw, Sentence
+from vitjax.errors import UserError
 
 SPLITS = ('train', 'valid', 'test')
 _LONGEST = 12  # words of either language
@@ -42,10 +45,10 @@ _DRAWS: dict[Callable[[Draw], Sentence | None], int] = {
     descriptions.contrast: 1200,
     descriptions.state: 2500,
     descriptions.weather: 1200,
-    descriptions.existence: 2500,
-    descriptions.location: 2500,
-    descriptions.whereabouts: 2500,
-    descriptions.possession: 2500,
+    places.existence: 2500,
+    places.location: 2500,
+    places.whereabouts: 2500,
+    places.possession: 2500,
     descriptions.price: 400,
 }
 
@@ -84,8 +87,24 @@ def pairs() -> tuple[Pair, ...]:
     return tuple(sorted(book.values(), key=lambda pair: _hash(pair.korean)))
 
 
+def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callable[[], Pairs]]:
+    """'train', 'valid' and 'test' as sources; UserError for a path or other languages."""
+    if path is not None:
+        raise UserError(f"data set 'phrasebook' is generated and has no path, got {path!r}")
+    if sorted(languages) != ['en', 'ko']:
+        raise UserError(f"data set 'phrasebook' is in 'ko' and 'en', not in {languages}")
+    return {split: functools.partial(_open, split, languages[0]) for split in SPLITS}
+
+
+def _open(split: str, source: str) -> Pairs:
+    pairs = pairs_by_split()[split]
+    korean, english = [pair.korean for pair in pairs], [pair.english for pair in pairs]
+    sides = (korean, english) if source == 'ko' else (english, korean)
+    return Pairs(f'phrasebook {split}', *sides)
+
+
 @functools.cache
-def splits() -> dict[str, tuple[Pair, ...]]:
+def pairs_by_split() -> dict[str, tuple[Pair, ...]]:
     """'train', 'valid' and 'test' by held-out combinations, in the order of `pairs`."""
     parts = {split: [] for split in SPLITS}
     for pair in pairs():

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from vitjax.data.phrasebook import verbs, words
-from vitjax.data.phrasebook.english import clause, plural
+from vitjax.data.phrasebook.acts import DEEDS, ERRANDS, OBJECTS, Act, with_object
+from vitjax.data.phrasebook.english import clause
 from vitjax.data.phrasebook.korean import Manner, attach, particle, predicate
 from vitjax.data.phrasebook.parts import (
     ACTORS,
@@ -13,11 +14,9 @@ from vitjax.data.phrasebook.parts import (
     Sentence,
     bare,
     choose,
-    count,
     join,
     mark,
     name,
-    point,
 )
 
 _TENSES = ('present', 'past', 'future', 'intend')
@@ -38,33 +37,9 @@ _COMPANY = (
     *(('친구', 'a friend'), ('친구들', 'friends'), ('선생님', 'the teacher')),
     *(('그', 'him'), ('그녀', 'her'), ('그들', 'them')),
 )
-_OBJECTS = [(verb, words.NOUNS[noun]) for verb in verbs.TRANSITIVE for noun in verb.partners]
-_DEEDS = [(verb, noun) for verb, noun in _OBJECTS if 'command' in verb.moods]
-_ERRANDS = [(verb, noun) for verb, noun in _DEEDS if verb.places]
 _ANSWERABLE = [
     verb for verb in verbs.TRANSITIVE if verb.stem not in ('알', '사랑하', *verbs.AMBIGUOUS)
 ]
-_QUALITIES = {
-    noun: [quality for quality in verbs.QUALITIES if noun in quality.nouns] for noun in words.NOUNS
-}
-
-
-class Act(NamedTuple):
-    """A verb and what belongs to it, said of nobody yet.
-
-    `korean` stands before the verb and `english` holds phrases such as 'read a book'. None of
-    `persons` can be the subject. `tools` are what it may be done with, `asks` is the question word in
-    it, and `before` an object and a verb that are joined to it by -고.
-    """
-
-    verb: verbs.Verb
-    korean: str
-    english: tuple[str, ...]
-    combinations: tuple[tuple[str, str], ...] = ()
-    persons: tuple[str, ...] = ()
-    tools: tuple[tuple[str, str], ...] = ()
-    asks: str = ''
-    before: tuple[str, verbs.Verb] | None = None
 
 
 class _Setting(NamedTuple):
@@ -79,7 +54,7 @@ class _Setting(NamedTuple):
 
 def transitive(draw: Draw) -> Sentence | None:
     """저는 어제 책을 읽었습니다."""
-    return _say(draw, _with_object(draw, *draw.pick(_OBJECTS)))
+    return _say(draw, with_object(draw, *draw.pick(OBJECTS)))
 
 
 def intransitive(draw: Draw) -> Sentence | None:
@@ -105,7 +80,7 @@ def motion(draw: Draw) -> Sentence | None:
 
 def purpose(draw: Draw) -> Sentence | None:
     """저는 책을 읽으러 도서관에 갔어요."""
-    errand = _with_object(draw, *draw.pick(_ERRANDS))
+    errand = with_object(draw, *draw.pick(ERRANDS))
     place, verb = draw.pick(errand.verb.places), draw.pick(verbs.MOTION[:2])
     korean = f'{errand.korean} {attach(errand.verb.stem, "으러")} {place}에'
     english = f'{verb.english} {_to(place)} to {errand.english[0]}'
@@ -122,7 +97,7 @@ def living(draw: Draw) -> Sentence | None:
 
 def succession(draw: Draw) -> Sentence | None:
     """그는 빵을 먹고 우유를 마셨습니다."""
-    (first, thing), (then, other) = draw.pick(_DEEDS), draw.pick(_DEEDS)
+    (first, thing), (then, other) = draw.pick(DEEDS), draw.pick(DEEDS)
     if first.stem == then.stem or thing.korean == other.korean:
         return None
     english = (f'{first.english} {bare(thing)}', f'{then.english} {bare(other)}')
@@ -142,61 +117,6 @@ def asking(draw: Draw) -> Sentence | None:
         korean, asks = ('누구를', 'who') if '친구' in verb.partners else ('무엇을', 'what')
     act = Act(verb, korean, (verb.english,), ((korean, f'{verb.stem}다'),), asks=asks)
     return _say(draw, act, moods=tuple(mood for mood in verb.moods if mood in _ASKED))
-
-
-def _with_object(draw: Draw, verb: verbs.Verb, noun: words.Noun) -> Act:
-    """The verb with the noun as its object, as it is or pointed at, owned, described, counted ..."""
-    general = verb.stem in verbs.PREFERENCES
-    korean, english = noun.korean, bare(noun, general=general)
-    combinations, persons = [(noun.korean, f'{verb.stem}다')], [noun.korean]
-    shape = draw.pick(_SHAPES[verb.stem, noun.korean])
-    if shape == 'pointed':
-        korean, english = point(draw, noun)
-    elif shape == 'owned':
-        owner, whose = draw.pick(words.OWNERS)
-        korean, english = f'{owner} {korean}', f'{whose} {noun.english}'
-        persons.append(owner.removesuffix('의'))
-    elif shape == 'described':
-        quality = draw.pick(_QUALITIES[noun.korean])
-        existing = quality.stem.endswith('있')
-        korean = f'{quality.stem + "는" if existing else attach(quality.stem, "은")} {korean}'
-        english = bare(noun, described=quality.english, general=general)
-        combinations.append((noun.korean, f'{quality.stem}다'))
-    elif shape == 'counted':
-        korean, english = count(draw, noun)
-    elif shape == 'several':
-        korean, english = f'{korean}들', plural(noun.english)
-    elif shape == 'two':
-        other = words.NOUNS[draw.pick([word for word in verb.partners if word != noun.korean])]
-        korean = f'{particle(korean, "과/와")} {other.korean}'
-        english = f'{english} and {bare(other, general=general)}'
-        combinations.append((other.korean, f'{verb.stem}다'))
-    tools = tuple(verbs.TOOLS.get((verb.stem, noun.korean), ()))
-    phrase = (f'{verb.english} {english}',)
-    korean = particle(korean, '을/를')
-    return Act(verb, korean, phrase, tuple(combinations), tuple(persons), tools)
-
-
-def _shapes(verb: verbs.Verb, noun: words.Noun) -> tuple[str, ...]:
-    """Shapes that `_with_object` may give to the object of a verb, 'bare' more often than others."""
-    person = noun.counter == '명' or noun.korean in words.PERSONS
-    shapes = ['bare'] * 4
-    if noun.kind != 'fixed':
-        shapes.append('pointed')
-        if noun.korean in words.CARRIED:
-            shapes.append('owned')
-        if _QUALITIES[noun.korean]:
-            shapes.append('described')
-        if noun.counter and verb.stem in verbs.COUNTING:
-            shapes.append('counted')
-    if noun.counter == '명':
-        shapes.append('several')
-    if not person and not any(word in words.PERSONS for word in verb.partners):
-        shapes.append('two')
-    return tuple(shapes)
-
-
-_SHAPES = {(verb.stem, noun.korean): _shapes(verb, noun) for verb, noun in _OBJECTS}
 
 
 def _say(
@@ -321,12 +241,15 @@ def _korean(
 
 
 def _english(act: Act, mood: str, form: str, setting: _Setting, subject: words.Subject) -> str:
+    phrases = act.english
+    if form == 'negative' or mood == 'forbid':
+        phrases = [phrase.replace(' and ', ' or ') for phrase in phrases]
     if mood in _WITHOUT_SUBJECT:
-        said = join(_WITHOUT_SUBJECT[mood], *act.english)
+        said = join(_WITHOUT_SUBJECT[mood], *phrases)
     else:
         order = 'statement' if subject is words.WHO else form
         who = name(subject, form)
-        said = clause(who, subject.number, mood, order, act.english, setting.asks)
+        said = clause(who, subject.number, mood, order, phrases, setting.asks)
     return join(said, setting.tool[1], setting.company[1], setting.place[1], setting.time[1])
 
 

@@ -102,3 +102,11 @@ def clause(name: str, number: str, mood: str, form: str, phrases: list[str], ask
     elif form == 'negative':
         begin += 'not' if mood == 'can' else ' not'
     return ' '.join([*begin.split(), ' and '.join(inflect(phrase, shape) for phrase in phrases)])
+
+
+def be_clause(name: str, be: str, form: str, rest: str) -> str:
+    """A subject, a form of 'be' as `to_be` gives it, and the rest; `form` as in `clause`."""
+    first, *then = be.split()
+    if form == 'question':
+        return ' '.join([first, name, *then, rest])
+    return ' '.join([name, first, *['not'] * (form == 'negative'), *then, rest])

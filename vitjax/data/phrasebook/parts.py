@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from vitjax.data.phrasebook import words
-from vitjax.data.phrasebook.english import article, plural
-from vitjax.data.phrasebook.korean import particle
+from vitjax.data.phrasebook.english import article, be_clause, plural, to_be
+from vitjax.data.phrasebook.korean import Manner, particle
 from vitjax.data.phrasebook.words import Noun, Subject
 
 T = TypeVar('T')
@@ -111,3 +111,14 @@ def definite(draw: Draw, noun: Noun) -> tuple[str, str, str]:
         owner, whose = draw.pick(words.OWNERS)
         return f'{owner} {noun.korean}', f'{whose} {noun.english}', number
     return noun.korean, f'the {noun.english}', number
+
+
+def manner_of(draw: Draw, form: str, subject: Subject, *, short: bool = False) -> Manner:
+    """Level of speech and, for some subjects, honorifics; who is asked may be honoured or not."""
+    honorific = subject.honorific or (subject is words.YOU and draw.chance(0.4))
+    return Manner(draw.chance(0.5), form, honorific, short)
+
+
+def is_clause(subject: Subject, form: str, rest: str, tense: str) -> str:
+    """The English of a subject with 'be' and the rest."""
+    return be_clause(name(subject, form), to_be(subject.number, tense), form, rest)

@@ -1,0 +1,50 @@
+"""Korean to English on the help of LibreOffice (Debian's libreoffice-help-ko and libreoffice-help-en-us).
+
+    vitjax train --config configs/translation/libreoffice_help.py --workdir runs/libreoffice_help
+
+What it gives is not measured yet.
+"""
+
+import ml_collections
+
+from vitjax.config import base_config
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The recipe; it takes no argument."""
+    config = base_config()
+    config.task.name = 'translation'
+    config.task.label_smoothing = 0.1
+    config.task.sample = 300
+
+    config.data.name = 'libreoffice'
+    config.data.eval_split = 'valid'
+    config.text.languages = ('ko', 'en')
+    config.text.vocab_size = 4000
+    config.text.max_length = 128
+
+    config.model.name = 'transformer'
+    config.model.vocab_size = 4000
+    config.model.width = 192
+    config.model.encoder_depth = 3
+    config.model.decoder_depth = 3
+    config.model.num_heads = 4
+    config.model.norm_position = 'pre'
+    config.model.dropout = 0.2
+
+    config.batch_size = 16
+    config.steps = 2000
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 4e-3
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.ema = 0.999
+    config.schedule.name = 'rsqrt'
+    config.schedule.warmup = 300
+    config.schedule.cooldown = 600
+
+    config.eval.every = 1000
+    config.eval.batch_size = 64
+    config.checkpoint.every = 200
+    config.checkpoint.keep = 5
+    return config

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+import vitjax
+from vitjax.analysis import alignment
+from vitjax.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def pretrained(translator):
+    return vitjax.load(translator)
+
+
+def test_each_piece_that_is_written_looks_at_the_pieces_of_the_source(pretrained, numbers):
+    korean, english = numbers[12]
+    source, target, weights = alignment.alignment(pretrained, korean)
+    assert ''.join(source[:-1]).replace('▁', ' ').strip() == korean
+    assert ''.join(target[:-1]).replace('▁', ' ').strip() == english
+    assert weights.shape == (len(target), len(source))
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+
+
+def test_the_picture_or_the_package_that_it_needs(pretrained, numbers, tmp_path):
+    try:
+        alignment.hangul_font()
+    except UserError:
+        pytest.skip('no font with Hangul on this machine; the error names the package')
+    alignment.draw_alignment(pretrained, numbers[12][0], tmp_path / 'map.png')
+    assert (tmp_path / 'map.png').read_bytes().startswith(b'\x89PNG')
+    with pytest.raises(UserError, match='cannot be written'):
+        alignment.draw_alignment(pretrained, numbers[12][0], tmp_path / 'no' / 'map.png')
+
+
+def test_without_a_font_the_error_names_a_package(monkeypatch):
+    monkeypatch.setattr('matplotlib.font_manager.findSystemFonts', lambda: [])
+    with pytest.raises(UserError, match='fonts-nanum'):
+        alignment.hangul_font()

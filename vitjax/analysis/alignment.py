@@ -1,0 +1,71 @@
+"""Which words of the source each word of a translation looks at: cross-attention, drawn."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vitjax.errors import UserError
+from vitjax.generation.translation import search, split
+from vitjax.pretrained import Pretrained
+
+
+def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Translates a text greedily and reads where the decoder looked.
+
+    Returns:
+      Pieces of the source (S), pieces of the translation (T), and weights [T, S], float32: for each
+      piece that is written, the mean of all heads and layers over the pieces of the source. A text
+      that is too long for the model is cut to its first part.
+    """
+    model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
+    source, mask = preprocess(split(preprocess, text)[:1])  # [1, S]
+    written = search(model, variables, preprocess, source, mask).tokens[0, 0]  # [T]
+    written = [int(token) for token in written if token != preprocess.pad]
+    target = np.array([[preprocess.bos, *written[:-1]]])
+    encoded = model.apply(variables, source, mask, method='encode')
+    weights = model.apply(variables, target, encoded, mask, method='cross_attention')
+    weights = np.asarray(weights[:, 0].mean(axis=(0, 1)))  # [L, h, T, S] -> [T, S]
+    length = int(mask.sum())
+    pieces = preprocess.pieces(source[0, :length]), preprocess.pieces(written)
+    return *pieces, weights[:, :length]
+
+
+def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
+    """Writes the picture of `alignment`; UserError without a font that shows Hangul."""
+    from matplotlib.figure import Figure
+
+    font = hangul_font()
+    source, target, weights = alignment(pretrained, text)
+    figure = Figure(figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained')
+    axis = figure.subplots()
+    image = axis.imshow(weights, cmap='viridis', vmin=0, aspect='auto')
+    source, target = ([piece.replace('▁', '_') for piece in pieces] for pieces in (source, target))
+    axis.set_xticks(range(len(source)), source, rotation=60, ha='right', fontproperties=font)
+    axis.set_yticks(range(len(target)), target, fontproperties=font)
+    axis.set(xlabel='source', ylabel='translation')
+    figure.colorbar(image, label='attention, mean of heads and layers')
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be written: {error}') from error
+
+
+def hangul_font():
+    """A font of this machine that shows Hangul, as matplotlib's FontProperties.
+
+    Raises:
+      UserError: there is none, or no matplotlib; the message names the package that brings it.
+    """
+    try:
+        from matplotlib import font_manager
+        from matplotlib.ft2font import FT2Font
+    except ImportError:
+        raise UserError("drawing needs matplotlib: pip install 'vitjax[figures]'") from None
+    fonts = sorted(font_manager.findSystemFonts(), key=lambda path: 'Bold' in path)
+    for path in sorted(fonts, key=lambda path: 'Gothic' not in path):
+        try:
+            if FT2Font(path).get_char_index(ord('한')):
+                return font_manager.FontProperties(fname=path)
+        except (OSError, RuntimeError):  # a damaged font, or a kind that matplotlib cannot read
+            continue
+    raise UserError("no font shows Hangul; Debian's package fonts-nanum brings one, for example")

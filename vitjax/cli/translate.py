@@ -1,0 +1,110 @@
+"""Translates texts, or the lines of stdin: a line of translation for each, in their order.
+
+An empty line stays an empty line. With --n_best N each text has N lines.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('texts', nargs='*', metavar='TEXT', help='lines of stdin if there is none')
+    parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
+    parser.add_argument('--beam_size', type=int, default=4, help='default 4; 1 is greedy search')
+    parser.add_argument('--n_best', type=int, default=1, help='translations a text (default 1)')
+    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument(
+        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+    )
+    parser.add_argument('--json', action='store_true', help='one JSON object a text, with scores')
+    parser.add_argument(
+        '--attention',
+        type=Path,
+        metavar='PNG',
+        help='draws where each word of the first text looks',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from vitjax.errors import UserError
+
+    if min(args.beam_size, args.batch_size, args.average) < 1:
+        raise UserError('--beam_size, --batch_size and --average must be at least 1')
+    if not 1 <= args.n_best <= args.beam_size:
+        raise UserError(f'--n_best must be from 1 to --beam_size, which is {args.beam_size}')
+
+    import vitjax
+    from vitjax.generation.translation import translate
+
+    # Before the model is loaded, so that a mistake answers at once.
+    texts = _checked(args.texts) if args.texts else None
+    if args.attention:
+        from vitjax.analysis.alignment import draw_alignment, hangul_font
+
+        hangul_font()
+    pretrained = vitjax.load(args.checkpoint, average=args.average)
+    if not hasattr(pretrained.model, 'decode_step'):
+        raise UserError(f'{args.checkpoint} holds no model that translates')
+    model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
+
+    def write(texts):
+        found = translate(
+            model,
+            variables,
+            preprocess,
+            texts,
+            beam_size=args.beam_size,
+            n_best=args.n_best,
+            batch_size=args.batch_size,
+        )
+        for text, best in zip(texts, found, strict=True):
+            if args.json:
+                row = [one._asdict() for one in best]
+                print(json.dumps({'source': text, 'translations': row}, ensure_ascii=False))
+            else:
+                for one in best:
+                    print(' '.join(one.text.split()))
+        sys.stdout.flush()
+
+    sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    if texts is not None:
+        write(texts)
+    else:
+        # Enough lines at once to fill batches of similar lengths, few enough to answer soon.
+        lines = _lines()
+        while chunk := [line for _, line in zip(range(8 * args.batch_size), lines, strict=False)]:
+            texts = texts or chunk
+            write(chunk)
+    if args.attention:
+        first = next((text for text in texts or [] if text.strip()), None)
+        if first is None:
+            raise UserError('--attention: there is no text to draw')
+        draw_alignment(pretrained, first, args.attention)
+    return 0
+
+
+def _checked(texts: list[str]) -> list[str]:
+    """The texts; UserError if one is no UTF-8, which Python's argv shows as lone surrogates."""
+    from vitjax.errors import UserError
+
+    for number, text in enumerate(texts, 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f'text {number} is not UTF-8 at character {error.start + 1}') from None
+    return texts
+
+
+def _lines():
+    """The lines of stdin, without their ends."""
+    from vitjax.errors import UserError
+
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode().rstrip('\r\n')
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f'stdin: line {number} is not UTF-8 at byte {error.start + 1}'
+            ) from None

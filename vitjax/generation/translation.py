@@ -1,0 +1,120 @@
+"""From texts to texts: parts of any text are batched by length, translated, and put together in order."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from vitjax.data.text import TextPreprocess
+from vitjax.generation.beam import beam_search
+from vitjax.generation.hypotheses import Hypotheses
+from vitjax.generation.sampling import greedy
+
+
+class Translated(NamedTuple):
+    """A translation and its score: its log-probability over the length penalty; 0 for no text."""
+
+    text: str
+    score: float
+
+
+def translate(
+    model: nn.Module,
+    variables: Any,
+    preprocess: TextPreprocess,
+    texts: Sequence[str],
+    *,
+    beam_size: int = 1,
+    n_best: int = 1,
+    batch_size: int = 32,
+) -> list[list[Translated]]:
+    """The `n_best` translations of each text, the best first.
+
+    A text that is longer than the model has learned from is translated in parts, see `split`. A text
+    of white space only has the translation ''.
+
+    Args:
+      preprocess: of the run or checkpoint that the model comes from.
+      beam_size: 1 for greedy search.
+      n_best: at most `beam_size`.
+      batch_size: parts that are translated together.
+    """
+    parts = [split(preprocess, text) if text.strip() else [] for text in texts]
+    flat = [part for of_text in parts for part in of_text]
+    found = iter(_in_batches(model, variables, preprocess, flat, beam_size, n_best, batch_size))
+    translated = []
+    for of_text in parts:
+        of_parts = [next(found) for _ in of_text]
+        ranks = ([best[rank] for best in of_parts] for rank in range(n_best))
+        translated.append(
+            [
+                Translated(' '.join(part.text for part in one), sum(part.score for part in one))
+                for one in ranks
+            ]
+        )
+    return translated
+
+
+def split(preprocess: TextPreprocess, text: str) -> list[str]:
+    """A text in parts of no more tokens than the model has learned from.
+
+    It is halved at the end of a sentence, or else between words, or else anywhere, until all parts fit.
+    """
+    text = text.strip()
+    if preprocess.length(text) <= preprocess.max_length or len(text) < 2:
+        return [text]
+    middle = len(text) // 2
+    for gap in (r'(?<=[.?!…])\s+', r'\s+'):
+        if places := [match.end() for match in re.finditer(gap, text)]:
+            middle = min(places, key=lambda place: abs(place - len(text) / 2))
+            break
+    return [*split(preprocess, text[:middle]), *split(preprocess, text[middle:])]
+
+
+def _in_batches(
+    model, variables, preprocess, texts, beam_size, n_best, batch_size
+) -> list[list[Translated]]:
+    """Translations of texts that fit, in their order; those of similar length go together."""
+    order = sorted(range(len(texts)), key=lambda index: preprocess.length(texts[index]))
+    found = [None] * len(texts)
+    # Few shapes, so that little is compiled: full batches, or for few texts a power of two.
+    batch_size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
+    for start in range(0, len(texts), batch_size):
+        chosen = order[start : start + batch_size]
+        source, mask = preprocess([texts[index] for index in chosen])  # [B, S]
+        blank = [(0, batch_size - len(chosen)), (0, 0)]
+        source, mask = np.pad(source, blank, mode='edge'), np.pad(mask, blank, mode='edge')
+        written = search(model, variables, preprocess, source, mask, beam_size, n_best)
+        written = jax.device_get(written)
+        for row, index in enumerate(chosen):
+            decoded = preprocess.decode(written.tokens[row])
+            found[index] = list(map(Translated, decoded, written.scores[row].tolist()))
+    return found
+
+
+def search(
+    model: nn.Module,
+    variables: Any,
+    preprocess: TextPreprocess,
+    source: jax.Array,
+    mask: jax.Array,
+    beam_size: int = 1,
+    n_best: int = 1,
+) -> Hypotheses:
+    """Greedy or beam search for source tokens [B, S], up to twice as many target tokens."""
+    longest = 2 * source.shape[1]
+    options = dict(
+        max_length=min(longest, model.max_positions) if model.positions == 'learned' else longest,
+        bos=preprocess.bos,
+        eos=preprocess.eos,
+        pad=preprocess.pad,
+        suppress=tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos})),
+    )
+    if beam_size == 1:
+        return greedy(model, variables, source, mask, **options)
+    return beam_search(
+        model, variables, source, mask, **options, beam_size=beam_size, n_best=n_best
+    )

@@ -1,0 +1,287 @@
+"""The encoder-decoder Transformer (Vaswani et al. 2017): a source sequence in, a target sequence out."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vitjax.layers.cache import Cache
+from vitjax.layers.positions import rotary_angles, sinusoidal
+from vitjax.layers.transformer import Decoder, Encoder
+from vitjax.models.checks import check_at_least, check_choices, check_heads, check_rates
+
+
+class Transformer(nn.Module):
+    """Source tokens -> encoder; target tokens so far -> decoder -> logits of the token that comes next.
+
+    In training the decoder gets the whole target, shifted by one (`__call__`, `decode`); in use it
+    starts empty and writes token after token (`encode`, `prefill`, `decode_step`; see
+    `vitjax.generation`). Both give the same logits.
+
+    Sequences may be packed, several in a row: `segments` [B, S] or [B, T] number them from 1 (0 is
+    padding), a token sees its own segment only, and `positions` start again with each.
+
+    Attributes:
+      vocab_size: tokens V, of source and target together or, with `source_vocab_size`, of the target.
+      source_vocab_size: tokens of the source if they are others; then nothing is shared with it.
+      width: D.
+      encoder_depth, decoder_depth: blocks of each stack.
+      num_heads: attention heads h; divides the width.
+      mlp_dim: hidden width M of the MLPs; None for 4 * width.
+      share_embeddings: 'all': one table for source, target and output; 'target': one for target and
+        output; 'none': three.
+      output_bias: whether logits have a bias.
+      positions: 'sinusoidal' (sine and cosine of a frequency side by side), 'sinusoidal_halves' (all
+        sines, then all cosines), 'learned', 'rotary' (in every self-attention) or 'none'.
+      max_positions: length of the learned table; the others have no limit.
+      norm_position, activation, norm_epsilon, dropout, scan, remat, dtype: see
+        `vitjax.layers.transformer.Stack`; with 'pre' a norm follows each stack.
+    """
+
+    vocab_size: int = 8000
+    source_vocab_size: int | None = None
+    width: int = 512
+    encoder_depth: int = 6
+    decoder_depth: int = 6
+    num_heads: int = 8
+    mlp_dim: int | None = None
+    share_embeddings: Literal['all', 'target', 'none'] = 'all'
+    output_bias: bool = False
+    positions: Literal['sinusoidal', 'sinusoidal_halves', 'learned', 'rotary', 'none'] = (
+        'sinusoidal'
+    )
+    max_positions: int = 512
+    norm_position: Literal['pre', 'post'] = 'post'
+    activation: Literal['relu', 'gelu_tanh', 'gelu', 'quick_gelu', 'silu'] = 'relu'
+    norm_epsilon: float = 1e-6
+    dropout: float = 0.0
+    scan: bool = False
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choices(self, 'share_embeddings', 'positions', 'norm_position', 'activation')
+        check_at_least(self, 2, 'vocab_size', 'source_vocab_size')
+        check_at_least(self, 1, 'width', 'encoder_depth', 'decoder_depth', 'num_heads', 'mlp_dim')
+        check_at_least(self, 1, 'max_positions')
+        check_rates(self, 'dropout')
+        check_heads(self)
+        head = self.width // self.num_heads
+        if (self.positions.startswith('sinusoidal') and self.width % 2) or (
+            self.positions == 'rotary' and head % 2
+        ):
+            raise ValueError(f"positions '{self.positions}' need an even width, also of each head")
+        if self.source_vocab_size and self.share_embeddings == 'all':
+            raise ValueError(
+                "share_embeddings 'all' shares one vocabulary; with source_vocab_size take 'target'"
+            )
+
+    def setup(self):
+        # Scaled by sqrt(D) where they enter, embeddings have a variance of 1 (section 3.4).
+        initial = nn.initializers.normal(self.width**-0.5)
+        self.embedding = self.param('embedding', initial, (self.vocab_size, self.width))
+        if self.share_embeddings != 'all':
+            shape = (self.source_vocab_size or self.vocab_size, self.width)
+            self.source_embedding = self.param('source_embedding', initial, shape)
+        if self.share_embeddings == 'none':
+            self.head = nn.Dense(
+                self.vocab_size,
+                use_bias=self.output_bias,
+                kernel_init=initial,
+                dtype=self.dtype,
+            )
+        elif self.output_bias:
+            self.bias = self.param('output_bias', nn.initializers.zeros, (self.vocab_size,))
+        if self.positions == 'learned':
+            shape, initial = (self.max_positions, self.width), nn.initializers.normal(0.02)
+            self.source_positions = self.param('source_positions', initial, shape)
+            self.target_positions = self.param('target_positions', initial, shape)
+        options = dict(
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim or 4 * self.width,
+            activation=self.activation,
+            norm_position=self.norm_position,
+            norm_epsilon=self.norm_epsilon,
+            dropout=self.dropout,
+            scan=self.scan,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
+        self.encoder = Encoder(self.encoder_depth, **options)
+        self.decoder = Decoder(self.decoder_depth, **options)
+        self.embedding_dropout = nn.Dropout(self.dropout)
+        if self.norm_position == 'pre':
+            self.encoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
+            self.decoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
+
+    def __call__(
+        self,
+        source: jax.Array,
+        target: jax.Array,
+        source_mask: jax.Array | None = None,
+        *,
+        segments: tuple[jax.Array, jax.Array] | None = None,
+        positions: tuple[jax.Array, jax.Array] | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """Source and target, both whole -> logits [B, T, V], float32, of what follows each target token.
+
+        Args:
+          source: int [B, S].
+          target: int [B, T], what the decoder gets: it begins with the token that begins a sentence.
+          source_mask: bool [B, S], False where the source is padding.
+          segments, positions: of source and target, where sequences are packed.
+          train: with dropout, give `rngs={'dropout': key}`.
+        """
+        source_segments, _ = segments or (None, None)
+        source_positions, target_positions = positions or (None, None)
+        encoded = self.encode(
+            source, source_mask, segments=source_segments, positions=source_positions, train=train
+        )
+        return self.decode(
+            target,
+            encoded,
+            source_mask,
+            segments=segments,
+            positions=target_positions,
+            train=train,
+        )
+
+    def encode(
+        self,
+        source: jax.Array,
+        source_mask: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """source int [B, S] -> encoded [B, S, D]; the other arguments are those of `__call__`."""
+        embedding = self.embedding if self.share_embeddings == 'all' else self.source_embedding
+        table = self.source_positions if self.positions == 'learned' else None
+        x, angles = self._embed(source, embedding, table, positions, train)
+        mask = None
+        if segments is not None:
+            mask = _same_segment(segments, segments)
+        elif source_mask is not None:
+            mask = source_mask[:, None, None]  # [B, 1, 1, S]
+        x, _ = self.encoder(x, mask=mask, angles=angles, train=train)
+        return self.encoder_norm(x) if self.norm_position == 'pre' else x
+
+    def decode(
+        self,
+        target: jax.Array,
+        encoded: jax.Array,
+        source_mask: jax.Array | None = None,
+        *,
+        segments: tuple[jax.Array, jax.Array] | None = None,
+        positions: jax.Array | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """Teacher forcing: target int [B, T], encoded [B, S, D] -> logits [B, T, V] as in `__call__`."""
+        x, _ = self._decode(target, encoded, source_mask, segments, positions, train)
+        return self._logits(x)
+
+    def cross_attention(
+        self, target: jax.Array, encoded: jax.Array, source_mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Where each target position looks in the source: [L, B, h, T, S], float32."""
+        keep = ('cross_attention',)
+        _, kept = self._decode(target, encoded, source_mask, None, None, False, keep)
+        return kept['cross_attention']
+
+    def prefill(
+        self, encoded: jax.Array, source_mask: jax.Array | None = None, *, max_length: int
+    ) -> Cache:
+        """An empty cache for `max_length` target tokens; the source's keys and values are computed here.
+
+        Raises:
+          ValueError: learned positions end before `max_length`.
+        """
+        if self.positions == 'learned' and max_length > self.max_positions:
+            raise ValueError(
+                f'{max_length} tokens are more than the {self.max_positions} learned positions'
+            )
+        if source_mask is None:
+            source_mask = jnp.ones(encoded.shape[:2], bool)
+        return self.decoder.start(encoded, source_mask, max_length)
+
+    def decode_step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """The n tokens [B, n] that come next -> logits [B, n, V] as `decode` gives them, and the cache."""
+        positions = cache.index + jnp.arange(tokens.shape[1])
+        table = self.target_positions if self.positions == 'learned' else None
+        x, angles = self._embed(tokens, self.embedding, table, positions[None], False)
+        seen = jnp.arange(cache.max_length) <= positions[:, None]  # [n, T]
+        context_mask = cache.context_mask[:, None, None]
+        x, cache, _ = self.decoder(
+            x, mask=seen, context_mask=context_mask, angles=angles, cache=cache
+        )
+        return self._logits(x), cache
+
+    def _decode(self, target, encoded, source_mask, segments, positions, train, keep=()):
+        """-> tokens [B, T, D] after the decoder, and what `keep` names."""
+        table = self.target_positions if self.positions == 'learned' else None
+        x, angles = self._embed(target, self.embedding, table, positions, train)
+        mask = jnp.tril(jnp.ones((target.shape[1],) * 2, bool))  # [T, T]
+        context_mask = None
+        if segments is not None:
+            mask = mask & _same_segment(segments[1], segments[1])
+            context_mask = _same_segment(segments[1], segments[0])
+        elif source_mask is not None:
+            context_mask = source_mask[:, None, None]  # [B, 1, 1, S]
+        x, _, kept = self.decoder(
+            x,
+            encoded,
+            mask=mask,
+            context_mask=context_mask,
+            angles=angles,
+            train=train,
+            keep=keep,
+        )
+        return x, kept
+
+    def _embed(
+        self,
+        tokens: jax.Array,
+        embedding: jax.Array,
+        table: jax.Array | None,
+        positions: jax.Array | None,
+        train: bool,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """tokens [B, T], positions [B, T] or [1, T] -> vectors [B, T, D], and the angles of rotary ones."""
+        if positions is None:
+            positions = jnp.arange(tokens.shape[1])[None]
+        x = (embedding[tokens] * self.width**0.5).astype(self.dtype)  # [B, T, D]
+        angles = None
+        if self.positions == 'rotary':
+            angles = rotary_angles(positions, self.width // self.num_heads)
+            angles = angles[:, None]  # [B, 1, T, d / 2]
+        elif self.positions == 'learned':
+            if tokens.shape[1] > len(table):
+                raise ValueError(
+                    f'{tokens.shape[1]} tokens are more than the {len(table)} learned positions'
+                )
+            x = x + table[positions].astype(x.dtype)
+        elif self.positions != 'none':
+            waves = sinusoidal(positions, self.width)  # [B, T, D]
+            if self.positions == 'sinusoidal_halves':
+                waves = jnp.concatenate([waves[..., ::2], waves[..., 1::2]], axis=-1)
+            x = x + waves.astype(x.dtype)
+        return self.embedding_dropout(x, deterministic=not train), angles
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        """Decoder output [B, T, D] -> logits [B, T, V], float32."""
+        if self.norm_position == 'pre':
+            x = self.decoder_norm(x)
+        if self.share_embeddings == 'none':
+            return self.head(x).astype(jnp.float32)
+        embedding = self.embedding.astype(x.dtype)
+        logits = jnp.einsum('btd,vd->btv', x, embedding, preferred_element_type=jnp.float32)
+        return logits + self.bias if self.output_bias else logits
+
+
+def _same_segment(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Segments [B, T] and [B, S] -> mask [B, 1, T, S]."""
+    return (query[:, :, None] == key[:, None, :])[:, None]
