@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from vitjax.data.preprocess import Preprocess
 from vitjax.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ EXPORTS: dict[str, Callable[['Pretrained'], bytes]] = {'stablehlo': stablehlo, '
 
 
 def _pixels(pretrained: 'Pretrained', batch: object) -> jax.ShapeDtypeStruct:
+    if not isinstance(pretrained.preprocess, Preprocess):
+        raise UserError(f'{type(pretrained.model).__name__} is no model of images: not exported')
     size, channels = pretrained.preprocess.image_size, pretrained.preprocess.channels
     return jax.ShapeDtypeStruct((batch, *size, channels), jnp.uint8)
 
