@@ -1,6 +1,21 @@
 """A masked autoencoder on scikit-learn's digits: three quarters of each image, from the fourth.
 
-vitjax train --config configs/mae/digits.py --workdir runs/mae
+    vitjax train --config configs/mae/digits.py --workdir runs/mae
+    python docs/mae_figure.py runs/mae
+
+It looks at no label. Fine-tuned afterwards on a tenth of them, 144 images, by
+
+    vitjax train --config configs/finetune.py --workdir runs/mae-tuned \\
+        --config.model.pretrained=runs/mae --config.data.name=digits \\
+        --config.data.train_split='train[:10%]' --config.batch_size=48 --config.epochs=100
+
+it has a test accuracy of 0.936 and 0.922 (seeds 0 and 1) on the 360 images of the held-out fifth; the
+same model in the same 300 steps without pre-training (--config.model.pretrained=none and no layer decay)
+0.703 and 0.672. Neither sees warped images, as the pre-training does. Measured on two cores of an AMD
+EPYC CPU that had much other work (Python 3.11, jax 0.10.2, float32); pre-training took 22 min there, of
+which 6 min were its own CPU time.
+
+Pixels are not normalised patch by patch: of 4 pixels, many are black and have no deviation to divide by.
 """
 
 import ml_collections
