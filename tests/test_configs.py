@@ -4,19 +4,36 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import vitjax
 from vitjax.config import read_config
 from vitjax.errors import UserError
+from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.pretrained import assemble
 from vitjax.training.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
 
 
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """A saved model, for what starts from one."""
+    arguments = dict(image_size=8, patch_size=4, in_channels=1, width=8, depth=1, num_heads=2)
+    shapes = parameter_shapes('vit', arguments)
+    params = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    parts = Parts('vit', arguments, params, dict(crop=1.0, mean=(0.5,), std=(0.5,)))
+    path = tmp_path_factory.mktemp('weights') / 'vit'
+    vitjax.save(assemble(parts, source='', layout=''), path)
+    return path
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_recipe_can_be_built(path):
-    config = read_config(str(path))
+def test_a_recipe_can_be_built(path, weights):
+    overrides = {'model.pretrained': str(weights)} if path.stem == 'finetune' else {}
+    config = read_config(str(path), overrides)
     if config.data.path and not Path(config.data.path).exists():
         pytest.skip(f'the data of {path.name} is not here: {config.data.path}')
     if config.data.name == 'libreoffice' and not Path('/usr/share/libreoffice/help/ko').exists():

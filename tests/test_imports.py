@@ -36,7 +36,17 @@ ALLOWED = {
     },
     'tasks': {'layers', 'models', 'generation', 'data', 'config', 'errors'},
     'training': {
-        *('layers', 'models', 'tasks', 'data', 'checkpoints', 'config', 'files', 'errors'),
+        *(
+            'layers',
+            'models',
+            'tasks',
+            'data',
+            'checkpoints',
+            'pretrained',
+            'config',
+            'files',
+            'errors',
+        ),
     },
     'cli': PARTS,
 }

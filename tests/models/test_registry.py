@@ -73,6 +73,10 @@ PARAMETERS = {
     'dinov2_b14_reg4': 86_582_016 + 768,
     'dinov2_l14_reg4': 304_370_688 + 1024,
     'dinov2_g14_reg4': 1_136_483_840 + 1536,
+    'mae': 111_655_680,
+    'mae_b16': 111_655_680,
+    'mae_l16': 329_239_296,
+    'mae_h14': 656_613_964,
     'transformer': 48_234_496,
     'transformer_tiny': 1_949_696,
     'transformer_small': 9_420_800,
@@ -147,6 +151,12 @@ PUBLISHED = [
     ('vit_m32', {'num_classes': 512}, 39.69, 3.99),
     ('vit_m16', {'num_classes': 512}, 38.59, 15.98),
     ('vit_h16', {'num_classes': 1024}, 632.23, 254.63),
+    # facebookresearch/mae, models_mae.py, less the fixed positions that it stores: 197 of 768 and of 512
+    # numbers, 197 of 1,024 and 512, 257 of 1,280 and 512.
+    ('mae', {}, 111.907840 - 0.252160, None),
+    ('mae_b16', {}, 111.907840 - 0.252160, None),
+    ('mae_l16', {}, 329.541888 - 0.302592, None),
+    ('mae_h14', {}, 657.074508 - 0.460544, None),
     # Zhai et al. 2022, table 2, which leaves the classifier out.
     ('vit_b28', ENCODER, 87, 11.3),
     ('vit_g14', ENCODER, 1011, 533.1),

@@ -206,6 +206,52 @@ def test_the_norm_is_clipped_over_all_parameters():
     assert np.linalg.norm(norms) == pytest.approx(2.0 * RATE, rel=1e-5)
 
 
+VIT = {
+    'class_token': (1, 1, D),
+    'positions': (1, 5, D),
+    'patch_embedding': {'kernel': (2, 2, 3, D), 'bias': (D,)},
+    'encoder': {'blocks': stack(3)},
+    'norm': {'scale': (D,)},
+    'attention_pooling': {'probe_token': (1, 1, D)},
+    'head': {'kernel': (D, 10), 'bias': (10,)},
+}
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw', 'lamb'])
+@pytest.mark.parametrize('frozen', [(), ('^head/',)])
+def test_the_rate_decays_layer_by_layer(name, frozen):
+    params, gradients = random_like(VIT, 0), [random_like(VIT, 1)]
+    plain, decayed = (
+        updates_of(
+            optimizers.create(
+                options(name, weight_decay=0.1, frozen=frozen, layer_decay=decay), constant, params
+            ),
+            params,
+            gradients,
+        )
+        for decay in (None, 0.5)
+    )
+    for part in ('class_token', 'positions', 'patch_embedding'):
+        assert_close(decayed[part], jax.tree.map(lambda x: x * 0.5**4, plain[part]))
+    blocks, expected = (tree['encoder']['blocks'] for tree in (decayed, plain))
+    for layer, scale in enumerate([0.5**3, 0.5**2, 0.5]):
+        assert_close(
+            jax.tree.map(lambda x, i=layer: x[i], blocks),
+            jax.tree.map(lambda x, i=layer, s=scale: x[i] * s, expected),
+        )
+    for part in ('norm', 'attention_pooling', 'head'):
+        assert_close(decayed[part], plain[part])
+
+
+@pytest.mark.parametrize(
+    ('params', 'stacks'),
+    [(SHAPES, 'decoder, encoder'), ({'stage': {'kernel': (3, 3, 2, D)}}, 'none')],
+)
+def test_layer_decay_takes_one_stack(params, stacks):
+    with pytest.raises(UserError, match=f'one stack of blocks, not {stacks}'):
+        optimizers.create(options('sgd', layer_decay=0.5), constant, random_like(params, 0))
+
+
 def test_the_schedule_sets_the_step():
     params = {'weight': jnp.zeros(3)}
     transformation = optimizers.create(

@@ -2,11 +2,12 @@
 
 import importlib
 
-__all__ = ['attention_distance', 'receptive_field']
+__all__ = ['attention_distance', 'receptive_field', 'reconstruct']
 
 _HOMES = {
     'attention_distance': 'vitjax.analysis.distances',
     'receptive_field': 'vitjax.analysis.receptive_fields',
+    'reconstruct': 'vitjax.analysis.reconstruction',
 }
 
 

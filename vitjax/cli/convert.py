@@ -18,7 +18,12 @@ _SIZES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='SOURCE', help="a run's folder, or weights of any layout")
     parser.add_argument('dest', metavar='DEST', type=Path, help='what does not exist yet')
-    parser.add_argument('--format', required=True, metavar='F', help='vitjax, google')
+    parser.add_argument(
+        '--format',
+        required=True,
+        metavar='F',
+        help='vitjax, google, timm, huggingface, or to run elsewhere stablehlo, onnx',
+    )
     for name, text in _SIZES.items():
         parser.add_argument(f'--{name}', help=text)
     parser.add_argument(

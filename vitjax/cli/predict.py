@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     if hasattr(pretrained.model, 'decode_step'):
         raise UserError(f'{args.checkpoint} holds a model of sentences; use vitjax translate')
     model, labels = pretrained.model, pretrained.labels
+    if not getattr(model, 'num_classes', 0):
+        raise UserError(f'{args.checkpoint} has no classes; fine-tune it with configs/finetune.py')
 
     @jax.jit
     def probabilities(variables, images):

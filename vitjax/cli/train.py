@@ -9,6 +9,7 @@ import contextlib
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     with _stop_on_sigterm() as should_stop:
         metrics = train(config, args.workdir, should_stop)
     if jax.process_index() == 0:
-        _conclude(args.workdir, config.data.eval_split, metrics)
+        _conclude(args.workdir, config, metrics)
     return 0
 
 
@@ -64,17 +65,21 @@ def _stop_on_sigterm():
         signal.signal(signal.SIGTERM, before)
 
 
-def _conclude(workdir: Path, split: str, metrics: dict[str, float]) -> None:
+def _conclude(workdir: Path, config: Any, metrics: dict[str, float]) -> None:
     """The result on stdout, and what to type next."""
     shown = '  '.join(
         f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}'
         for name, value in metrics.items()
     )
-    print(f'{split} {shown}')
+    print(f'{config.data.eval_split} {shown}')
     print(f'run: {workdir}')
     example = workdir / 'examples' / 'source.txt'
     if example.exists():
         command = ['vitjax', 'translate', '--checkpoint', workdir, example.read_text().strip()]
+    elif config.task.name == 'masked_autoencoding':
+        command = ['vitjax', 'train', '--config', 'configs/finetune.py', '--workdir']
+        command += [f'{workdir}-tuned', f'--config.model.pretrained={workdir}']
+        command += [f'--config.data.{k}={v}' for k in ('name', 'path') if (v := config.data[k])]
     else:
         command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
     print(f'next: {shlex.join(map(str, command))}')

@@ -13,7 +13,9 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    name: str = 'vit_ti16'  # `vitjax models` lists the names; the constructor's arguments follow
+    # `vitjax models` lists the names; the constructor's arguments follow. None: what `pretrained` is.
+    name: str | None = 'vit_ti16'
+    pretrained: str | None = None  # weights to start from, as `vitjax.load` takes them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,10 @@ class Data:
     path: str | None = None  # folder of the data; for tfds its data_dir
     train_split: str = 'train'  # parts as TFDS writes them: 'train[:90%]', 'train[10:20]+test'
     eval_split: str = 'test'
-    mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one for all channels or one each
-    std: tuple[float, ...] = (0.5,)
-    crop: Annotated[float, Range(0.01, 1)] = 1.0  # share of the side kept in evaluation
+    # Of pixels in [0, 1], one for all channels or one each. None, as with crop: as `pretrained` has it.
+    mean: tuple[float, ...] | None = (0.5,)
+    std: tuple[float, ...] | None = (0.5,)
+    crop: Annotated[float, Range(0.01, 1)] | None = 1.0  # share of the side kept in evaluation
     skip_corrupt: bool = False  # True: unreadable examples are left out, counted and reported
     threads: Count | None = None  # that read and decode; None: one more than there are cores
     workers: Annotated[int, Range(low=0)] = 0  # processes that do so instead, if more than 0
@@ -59,6 +62,7 @@ class Optimizer:
     # Regular expressions, searched in parameter names such as 'encoder/blocks/mlp/out/kernel':
     no_decay: tuple[str, ...] = ('bias$', 'scale$', 'tokens?$', 'positions$')
     frozen: tuple[str, ...] = ()  # these stay as they are
+    layer_decay: Positive | None = None  # factor on the learning rate for each layer further down
     clip_norm: Positive | None = None  # greatest global norm of the gradient
     accumulate: Count = 1  # micro-batches a step; batch_size is what all of them hold
     ema: Fraction | None = None  # decay a step of averaged parameters, which are then evaluated

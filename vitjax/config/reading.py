@@ -16,6 +16,7 @@ from vitjax.errors import UserError, unknown
 
 NAMED_PARTS = ('task', 'model', 'optimizer', 'schedule')
 _LENGTHS = ('steps', 'epochs', 'examples')
+_FACTS = ('mean', 'std', 'crop')  # of data, which pretrained weights may tell
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -64,6 +65,14 @@ def complete(
         # A name decides which other keys its part has, so names come before the rest.
         if name := overrides.pop(f'{part}.name', None):
             values[part] = _renamed(part, values[part], name)
+    if values['model']['name'] is None:
+        from vitjax.training.finetuning import model_of
+
+        source = values['model']['pretrained']
+        if text := overrides.get('model.pretrained'):
+            source = parse('config.model.pretrained', str | None, text)
+        chosen = {key: value for key, value in values['model'].items() if key != 'name'}
+        values['model'] = model_of(source, values['task']['name']) | chosen
     if any(key in overrides for key in _LENGTHS):
         # A length on the command line takes the place of the recipe's, whatever its unit.
         values |= dict.fromkeys(_LENGTHS)
@@ -75,6 +84,10 @@ def complete(
     }
     for key, text in overrides.items():
         _override(values, schema, key, text)
+    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, _FACTS)):
+        from vitjax.training.finetuning import fill_in
+
+        fill_in(values)
     for key, entry in schema.items():
         if isinstance(entry, tuple):
             values[key] = checked(f'config.{key}', entry[0], values[key])
@@ -156,7 +169,8 @@ def _renamed(part: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys of a part under another name: the common ones, and arguments that were chosen."""
     if name == values['name']:
         return dict(values)
-    old, new = arguments(part, values['name']), arguments(part, name)
+    old = arguments(part, values['name']) if values['name'] else {}
+    new = arguments(part, name)
     kept = {
         key: value
         for key, value in values.items()

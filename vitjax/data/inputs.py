@@ -15,7 +15,7 @@ from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
-from vitjax.errors import CorruptExample, UserError
+from vitjax.errors import CorruptExample
 from vitjax.files import write_atomically
 
 
@@ -87,17 +87,11 @@ class ImageData:
 
 
 def open_images(config: ml_collections.ConfigDict) -> ImageData:
-    """Opens the images that a config names; UserError if they are not there or do not fit the model."""
+    """Opens the images that a config names; UserError if they are not there."""
     data, model = config.data, config.model
     size = model.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     preprocess = Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
     train = open_source(data.name, data.train_split, data.path)
     evaluation = open_source(data.name, data.eval_split, data.path)
-    labels = train.labels
-    if labels and model.num_classes != len(labels):
-        raise UserError(
-            f'config.model.num_classes is {model.num_classes}, but {data.name} has {len(labels)} '
-            f'classes; add --config.model.num_classes={len(labels)}'
-        )
-    return ImageData(train, evaluation, preprocess, labels, config)
+    return ImageData(train, evaluation, preprocess, train.labels, config)

@@ -12,6 +12,7 @@ from flax import linen as nn
 from vitjax.errors import UserError, unknown
 from vitjax.layers.patches import as_pair
 from vitjax.models.cnn import CNN
+from vitjax.models.mae import MAE
 from vitjax.models.resnet import ResNet
 from vitjax.models.seq2seq import Transformer
 from vitjax.models.vit import ViT
@@ -52,6 +53,8 @@ _HYBRIDS = {
     'r50_vit_b16': ('b', 16, (3, 4, 9)),
     'r50_vit_l32': ('l', 32, (3, 4, 6, 3)),
 }
+# Size -> patch, facebookresearch/mae (models_mae.py); all have the same decoder.
+_MAES = {'b': 16, 'l': 16, 'h': 14}
 # Sizes of our own.
 _CNN_WIDTHS = {'ti': (16, 32, 64), 's': (32, 64, 128), 'm': (64, 128, 256)}
 
@@ -126,6 +129,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{
         name: functools.partial(ViT, **settings)
         for name, settings in (_DEIT | _DEIT3 | _DINOV2).items()
+    },
+    'mae': MAE,
+    **{
+        f'mae_{size}{patch}': functools.partial(MAE, patch_size=patch, **_VIT_SIZES[size])
+        for size, patch in _MAES.items()
     },
     'transformer': Transformer,
     **{

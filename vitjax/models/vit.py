@@ -264,7 +264,30 @@ class ViT(nn.Module):
                 )
         return patch[0] // stride, patch[1] // stride
 
-    def _encode(self, images: jax.Array, train: bool, keep: tuple[str, ...] = ()):
+    def encode_visible(
+        self, images: jax.Array, visible: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Encodes some patches of each image as if there were no others (He et al. 2022, section 3).
+
+        Args:
+          images: [B, H, W, C].
+          visible: [B, n] int, which patches, in any order.
+          train: as in `__call__`.
+
+        Returns:
+          Tokens [B, P + n, D], the patches in the order of `visible`.
+        """
+        if self.positions == 'rotary':
+            raise ValueError('rotary positions know of whole grids only')
+        return self._encode(images, train, visible=visible)[0]
+
+    def _encode(
+        self,
+        images: jax.Array,
+        train: bool,
+        keep: tuple[str, ...] = (),
+        visible: jax.Array | None = None,
+    ):
         """images [B, H, W, C] -> tokens [B, P + N, D] after the final norm, and what `keep` names."""
         check_images(self, images)
         grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
@@ -277,13 +300,16 @@ class ViT(nn.Module):
         if self.positions == 'learned':
             of_prefix, of_patches = jnp.split(self.position_table, [self.num_placed], axis=1)
             x = x + of_patches.astype(x.dtype)
-            prefix = prefix.at[:, : self.num_placed].add(of_prefix)
+            without = prefix.shape[1] - self.num_placed
+            prefix = prefix + jnp.pad(of_prefix, ((0, 0), (0, without), (0, 0)))
         elif self.positions == 'sincos2d':
             x = x + sincos2d(grid, self.width).astype(x.dtype)
         elif self.positions == 'sincos2d_mae':
             x = x + sincos2d(grid, self.width, variant='mae').astype(x.dtype)
         elif self.positions == 'sinusoidal':
             x = x + sinusoidal(x.shape[1], self.width).astype(x.dtype)
+        if visible is not None:
+            x = jnp.take_along_axis(x, visible[..., None], axis=1)  # [B, n, D]
         prefix = jnp.broadcast_to(prefix.astype(x.dtype), (x.shape[0], *prefix.shape[1:]))
         x = jnp.concatenate([prefix, x], axis=1)  # [B, P + N, D]
         if self.norm_embeddings:

@@ -18,7 +18,9 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
+from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
+from vitjax.pretrained.hub import PREFIX, snapshot
 from vitjax.pretrained.layouts import (
     LAYOUTS,
     SIZES,
@@ -62,7 +64,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, or a file or folder of weights of any layout in `LAYOUTS`.
+      source: a run's folder, a file or folder of weights of any layout in `LAYOUTS`, or
+        `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
         `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
@@ -75,7 +78,7 @@ def load(source: str | Path, **overrides) -> Pretrained:
       UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
         or something that must be known and is not told.
     """
-    path = Path(source)
+    path = snapshot(source) if str(source).startswith(PREFIX) else Path(source)
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
@@ -113,12 +116,14 @@ def assemble(
 
     Args:
       source, layout: where it comes from, for `info`.
-      config: of the run; None for weights that were not trained here.
+      config: of the run; None for weights that were not trained here. Of a masked autoencoder of
+        which only the encoder is left it says nothing.
       step: of the checkpoint.
       dtype: of the computation; None for the config's.
     """
     preprocess = _preprocess(source, parts)
-    config = config or _config_of(parts, preprocess)
+    if config is None or config['model']['name'] != parts.name:
+        config = _config_of(parts, preprocess)
     dtype = jnp.dtype(dtype or config['precision']['compute'])
     config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
@@ -136,23 +141,31 @@ def assemble(
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
     """Writes a model so that `load`, and the library of the format, read the same.
 
+    What is exported, in contrast, runs without any library of models, see `vitjax.pretrained.export`.
+
     Args:
       path: a folder that does not exist yet or is empty. For foreign formats also a file with the
-        ending of their weights, which then lacks what lies beside them: labels, preprocessing.
-      format: 'vitjax', the layout of a run's folder, or one of `LAYOUTS`.
+        ending of their weights, which then lacks what lies beside them: labels, preprocessing. For
+        an export a file.
+      format: 'vitjax', the layout of a run's folder, one of `LAYOUTS`, or 'stablehlo' or 'onnx'.
 
     Raises:
       UserError: an unknown format, one that cannot hold the model, or a path that is in use.
       RunError: the disk does not take it; then nothing is left of it.
     """
     path = Path(path)
+    if format in EXPORTS:
+        content = EXPORTS[format](pretrained)
+        with written_whole(path) as file:
+            file.write_bytes(content)
+        return
     if format == 'vitjax':
         with written_whole(path) as folder:
             write_run(folder, pretrained)
         return
     writers = [name for name in LAYOUTS if hasattr(layout(name), 'write')]
     if format not in writers:
-        raise unknown('format', format, ['vitjax', *writers])
+        raise unknown('format', format, ['vitjax', *writers, *EXPORTS])
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.config import signature
 from vitjax.errors import UserError
 from vitjax.layers.patches import grid_size, resample_kernel
 from vitjax.layers.resampling import resample
+from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
+from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
@@ -20,7 +23,8 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
 
     Positions are resampled as the family does it; the kernel of the patches by the pseudo-inverse
     (Beyer et al. 2023); that of RGB images is summed for gray ones, which gives what three equal
-    channels gave; a head for other classes starts at zero.
+    channels gave; a head for other classes starts at zero. A masked autoencoder that is asked for classes
+    is left with its encoder.
 
     Args:
       parts: as a layout or a run's folder gives them.
@@ -31,6 +35,13 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     """
     wanted = {name: as_argument(name, value) for name, value in wanted.items()}
     old = create_model(parts.name, **parts.arguments)
+    if isinstance(old, MAE):
+        if 'num_classes' not in wanted:
+            raise UserError(
+                f'{parts.name}: only its encoder takes other sizes; say num_classes too'
+            )
+        parts = _encoder(parts, old)
+        old = create_model(parts.name, **parts.arguments)
     arguments = parts.arguments | wanted
     new = create_model(parts.name, **arguments)
     shapes = parameter_shapes(parts.name, arguments)
@@ -52,13 +63,26 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
             if path not in params
         }
         params |= head
-        if head:
+        if head and old.num_classes:
             logging.getLogger(__name__).warning(
                 'the head for %d classes is left out; a new one for %d starts at zero',
                 old.num_classes,
                 new.num_classes,
             )
     return dataclasses.replace(parts, arguments=arguments, params=params, labels=labels)
+
+
+def _encoder(parts: Parts, model: MAE) -> Parts:
+    """The encoder as He et al. 2022 fine-tune it: the mean of the patches is normalised."""
+    encoder = model.encoder()
+    arguments = {name: getattr(encoder, name) for name in signature(ViT)}
+    arguments |= {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True}
+    params = {
+        path.removeprefix('vit/'): value
+        for path, value in parts.params.items()
+        if path.startswith('vit/')
+    }
+    return dataclasses.replace(parts, name='vit', arguments=arguments, params=params, labels=None)
 
 
 def move_prefix_positions(parts: Parts, wanted: str) -> Parts:

@@ -39,7 +39,7 @@ def read_run(
         preprocess = Preprocess.load(folder).facts
     origin = read_json(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
     arguments = config['model'] | overrides
-    name = arguments.pop('name')
+    name, _ = arguments.pop('name'), arguments.pop('pretrained')
     variables = variable_shapes(create_model(name, **arguments))
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables = jax.tree.map(

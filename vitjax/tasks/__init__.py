@@ -11,6 +11,11 @@ A task has
 """
 
 from vitjax.tasks.classification import Classification
+from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
 from vitjax.tasks.translation import Translation
 
-TASKS = {'classification': Classification, 'translation': Translation}
+TASKS = {
+    'classification': Classification,
+    'masked_autoencoding': MaskedAutoencoding,
+    'translation': Translation,
+}

@@ -31,10 +31,18 @@ class Classification:
             raise ValueError(f'label_smoothing must be in [0, 1), not {self.label_smoothing}')
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
-        """The labelled images that `config.data` names."""
+        """The labelled images that `config.data` names; UserError if the model's classes are others."""
         if 'image_size' not in config.model:
             raise UserError(f'classification takes a model of images, not {config.model.name}')
-        return open_images(config)
+        data, model = open_images(config), config.model
+        if 'num_classes' not in model:
+            raise UserError(f'config.model.name {model.name} has no classes to tell apart')
+        if data.labels and model.num_classes != len(data.labels):
+            raise UserError(
+                f'config.model.num_classes is {model.num_classes}, but {config.data.name} has '
+                f'{len(data.labels)} classes; add --config.model.num_classes={len(data.labels)}'
+            )
+        return data
 
     def metrics(
         self,

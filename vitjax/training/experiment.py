@@ -15,6 +15,7 @@ from vitjax.errors import UserError, unknown
 from vitjax.models.registry import create_model
 from vitjax.tasks import TASKS
 from vitjax.training import optimizers, schedules, sharding
+from vitjax.training.finetuning import starting_variables
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_eval_step, make_train_step
 
@@ -44,7 +45,8 @@ class Experiment:
         self.mesh = sharding.make_mesh(config.mesh)
         self._check_batches()
         dtype = jnp.dtype(config.precision.compute)
-        self.model: nn.Module = create_model(**config.model, dtype=dtype)
+        arguments = {key: value for key, value in config.model.items() if key != 'pretrained'}
+        self.model: nn.Module = create_model(**arguments, dtype=dtype)
         self.task = self._make_task()
         best = (config.checkpoint.best or 'loss').removeprefix('-')
         measured = (*self.task.metric_names, *self.task.quality_names)
@@ -75,10 +77,16 @@ class Experiment:
         )
 
     def init_state(self) -> TrainState:
-        """The state before the first step, made in place on the devices that hold its parts."""
+        """The state before the first step, made in place on the devices that hold its parts.
+
+        Raises UserError where the weights to start from cannot be read or do not fit.
+        """
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state)
+        variables = None
+        if self.config.model.pretrained:
+            variables = starting_variables(self.config.model, self.abstract_variables)
         with self.context():
-            return jax.jit(self._init_state, out_shardings=shardings)()
+            return jax.jit(self._init_state, out_shardings=shardings)(variables)
 
     def train_step(self):
         """The jitted step: state (donated), batch as it travels -> state, values for the log."""
@@ -117,10 +125,11 @@ class Experiment:
     def _init_variables(self) -> Any:
         return self.model.init(jax.random.key(self.config.seed), *self.data.model_inputs)
 
-    def _init_state(self) -> TrainState:
+    def _init_state(self, variables: Any = None) -> TrainState:
         names = (*self.task.metric_names, 'gradient_norm', 'learning_rate')
         average = self.config.optimizer.ema is not None
-        return TrainState.create(self._init_variables(), self.optimizer, names, average)
+        variables = self._init_variables() if variables is None else variables
+        return TrainState.create(variables, self.optimizer, names, average)
 
     def _make_task(self):
         kind = TASKS[self.config.task.name]

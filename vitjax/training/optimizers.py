@@ -19,11 +19,15 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from vitjax.config import Count, Optimizer, Range, signature
 from vitjax.errors import UserError, unknown
 from vitjax.layers.transformer import is_stacked
+
+# Names of the parameters of a ViT that come before its blocks.
+_EMBEDS = re.compile(r'backbone/|patch_embedding/|embedding_norm/|positions$|\w+_tokens?$')
 
 # 1 would average over all time, and divide by zero where the start is corrected for.
 Decay = Annotated[float, Range(0, 0.999999)]
@@ -178,6 +182,7 @@ def create(
     usual = Optimizer().no_decay
     spared = matching(params, config.no_decay, key='no_decay', optional=usual)
     clip = config.clip_norm
+    by_layer = [] if config.layer_decay is None else [scale_by_layer(params, config.layer_decay)]
     train = optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
         preconditioner,
@@ -186,9 +191,44 @@ def create(
         ),
         per_layer(optax.scale_by_trust_ratio()) if config.name == 'lamb' else optax.identity(),
         optax.scale_by_learning_rate(schedule),
+        *by_layer,
     )
     labels = jax.tree.map(lambda is_in: 'frozen' if is_in else 'train', frozen)
     return optax.partition({'train': train, 'frozen': optax.set_to_zero()}, labels)
+
+
+def scale_by_layer(params: Any, decay: float) -> optax.GradientTransformation:
+    """Scales updates the less, the nearer to the head their parameters are (Bao et al. 2022, BEiT).
+
+    Those of block l of L, the first of which is 1, by decay ** (L + 1 - l); those of what embeds the
+    image, which comes before, by decay ** (L + 1); the rest not at all.
+
+    Args:
+      params: a tree of parameters, or of their shapes; its blocks are one stack.
+      decay: above 0, usually in [0.5, 1].
+
+    Raises:
+      UserError: no stack of blocks, or several.
+    """
+    depths = {
+        _name(path).split('/blocks/')[0]: leaf.shape[0]
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if _is_stacked(path)
+    }
+    if len(depths) != 1:
+        raise UserError(
+            'config.optimizer.layer_decay takes a model with one stack of blocks, not '
+            f'{", ".join(sorted(depths)) or "none"}'
+        )
+    (depth,) = depths.values()
+
+    def scaled(path, update):
+        if _is_stacked(path):
+            scales = decay ** np.arange(depth, 0, -1)  # [L]
+            return update * scales.reshape(-1, *[1] * (update.ndim - 1)).astype(update.dtype)
+        return update * decay ** (depth + 1) if _EMBEDS.match(_name(path)) else update
+
+    return optax.stateless(lambda updates, _: jax.tree.map_with_path(scaled, updates))
 
 
 def matching(

@@ -1,0 +1,178 @@
+"""Runs that start from weights which were trained elsewhere."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+import vitjax as library
+from vitjax.config import read_config
+from vitjax.errors import Preempted, UserError
+from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.pretrained import assemble
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.experiment import Experiment
+from vitjax.training.loop import train
+
+RECIPE = str(Path(__file__).parents[2] / 'configs/finetune.py')
+VIT = dict(image_size=8, patch_size=4, in_channels=1, width=16, depth=2, num_heads=2, mlp_dim=32)
+MAE = dict(VIT, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
+PREPROCESS = dict(mean=(0.25,), std=(0.75,), crop=0.9, interpolation='bilinear')
+SHORT = {'epochs': 'none', 'steps': '3', 'schedule.warmup': '0', 'eval.batch_size': '360'}
+
+
+def folder(name, arguments, path):
+    """A saved model with random weights."""
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(name, arguments)
+    params = {k: rng.normal(size=shape).astype(np.float32) * 0.2 for k, shape in shapes.items()}
+    library.save(assemble(Parts(name, arguments, params, PREPROCESS), source='', layout=''), path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def vit(tmp_path_factory):
+    return folder('vit', VIT | {'num_classes': 5}, tmp_path_factory.mktemp('weights') / 'vit')
+
+
+@pytest.fixture(scope='module')
+def mae(tmp_path_factory):
+    return folder('mae', MAE, tmp_path_factory.mktemp('weights') / 'mae')
+
+
+def tuning(source, spec=RECIPE, **overrides):
+    return read_config(spec, SHORT | {'model.pretrained': str(source)} | overrides)
+
+
+def flat(variables):
+    return flatten_dict(variables['params'], sep='/')
+
+
+def test_the_weights_say_what_the_recipe_leaves_open(vit):
+    config = tuning(vit)
+    assert config.model.name == 'vit'
+    assert {name: config.model[name] for name in VIT} == VIT
+    assert config.model.num_classes == 10  # as many as there are digits
+    assert (config.data.mean, config.data.std, config.data.crop) == ((0.25,), (0.75,), 0.9)
+
+
+def test_the_command_line_has_the_last_word(vit):
+    said = {'model.drop_path': '0.1', 'model.num_classes': '7', 'data.std': '0.5,'}
+    config = tuning(vit, **said, **{'model.image_size': '(8, 16)'})
+    assert (config.model.drop_path, config.model.num_classes) == (0.1, 7)
+    assert (config.model.image_size, config.data.std) == ((8, 16), (0.5,))
+    assert config.data.mean == (0.25,)
+
+
+def test_a_run_starts_with_the_weights_and_a_new_head(vit):
+    experiment = Experiment(tuning(vit))
+    start, expected = flat(experiment.init_state().variables), flat(library.load(vit).variables)
+    assert start.keys() == expected.keys()
+    for name, value in start.items():
+        if name.startswith('head/'):
+            assert value.shape[-1] == 10
+            np.testing.assert_array_equal(value, 0)
+        else:
+            np.testing.assert_array_equal(value, expected[name])
+
+
+def test_sizes_are_adapted_before_the_first_step(vit):
+    config = tuning(vit, **{'model.image_size': '16', 'model.patch_size': '2'})
+    start = flat(Experiment(config).init_state().variables)
+    expected = flat(library.load(vit, image_size=16, patch_size=2, num_classes=10).variables)
+    assert start['positions'].shape == (1, 65, 16)
+    assert all(np.array_equal(start[name], expected[name]) for name in expected)
+
+
+def test_of_a_masked_autoencoder_the_encoder_is_tuned(mae):
+    config = tuning(mae)
+    assert (config.model.name, config.model.pooling) == ('vit', 'mean')
+    start = flat(Experiment(config).init_state().variables)
+    encoder = library.load(mae)
+    for name, value in flatten_dict(encoder.variables['params']['vit'], sep='/').items():
+        np.testing.assert_array_equal(start[name], value)
+    assert start.keys() - {'head/kernel', 'head/bias'} == {
+        name.removeprefix('vit/') for name in flat(encoder.variables) if name.startswith('vit/')
+    }
+    images = np.random.default_rng(1).normal(size=(2, 8, 8, 1)).astype(np.float32)
+    tuned = library.load(mae, num_classes=3)
+    tokens = tuned.model.apply(tuned.variables, images, method='features')['blocks'][-1]
+    expected = encoder.model.apply(encoder.variables, images, method='features')['blocks'][-1]
+    np.testing.assert_array_equal(tokens, expected)
+
+
+@pytest.fixture(scope='module')
+def tuned(vit, tmp_path_factory):
+    """A finished run, and its weights, which are gone."""
+    place = tmp_path_factory.mktemp('tuned')
+    weights = shutil.copytree(vit, place / 'weights')
+    config = tuning(weights)
+    metrics = train(config, place / 'run')
+    with pytest.raises(Preempted):
+        train(config, place / 'stopped', lambda step: step == 2)
+    shutil.rmtree(weights)
+    return config, place, metrics
+
+
+def test_a_tuned_run_needs_its_origin_no_more(tuned):
+    _, place, metrics = tuned
+    run = place / 'run'
+    assert json.loads((run / 'config.json').read_text())['model']['width'] == 16
+    again = read_config(str(run / 'config.json'))
+    loaded = library.load(run)
+    assert Evaluator(Experiment(again))(loaded.variables) == pytest.approx(metrics)
+    assert loaded.preprocess.mean == (0.25,)
+    library.save(loaded, place / 'saved')
+    assert library.load(place / 'saved').model == loaded.model
+
+
+def test_evaluated_at_step_0_it_is_what_it_was(tuned):
+    _, place, metrics = tuned
+    experiment = Experiment(tuning(place / 'run'))
+    assert Evaluator(experiment)(experiment.init_state().variables) == pytest.approx(metrics)
+
+
+def test_resumed_a_run_goes_on_with_its_own_weights(tuned):
+    config, place, metrics = tuned
+    assert train(config, place / 'stopped') == metrics
+    records = [(place / name / 'metrics.jsonl').read_bytes() for name in ('run', 'stopped')]
+    assert records[0] == records[1]
+
+
+def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
+    config = tuning(vit, f'{RECIPE}:linear_probe')
+    train(config, tmp_path / 'run')
+    before, after = (
+        flat(library.load(vit).variables),
+        flat(library.load(tmp_path / 'run').variables),
+    )
+    changed = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert changed == {'head/kernel', 'head/bias'}
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'model.pretrained': 'none'}, 'say which weights to start from'),
+        ({'model.pretrained': 'nowhere'}, 'nowhere: no such file or folder'),
+        ({'model.depht': '3'}, "unknown key of config.model 'depht'; did you mean 'depth'?"),
+        ({'task.name': 'masked_autoencoding'}, "unknown key of config.model 'num_classes'"),
+        ({'model.patch_size': '3'}, 'patch height 3 does not divide image height 8'),
+    ],
+)
+def test_mistakes(vit, overrides, message):
+    with pytest.raises(UserError, match=message.replace('?', r'\?')):
+        Experiment(tuning(vit, **overrides))
+
+
+def test_weights_that_do_not_fit_are_named(vit):
+    with pytest.raises(UserError, match=r'out/bias is \(2, 16\) in the checkpoint, \(3, 16\)'):
+        Experiment(tuning(vit, **{'model.depth': '3'})).init_state()
+
+
+def test_nothing_is_left_open_without_weights(recipe):
+    with pytest.raises(UserError, match='may be None only with'):
+        read_config(str(recipe), {'data.mean': 'none'})

@@ -1,0 +1,112 @@
+"""Weights from the Hugging Face Hub, or from its cache: `hf:owner/name[@revision]`.
+
+Files are downloaded and nothing is executed: only weights, safetensors before others, and the texts
+beside them that tell how to use them. Set HF_HUB_OFFLINE=1 to look at nothing but the cache.
+"""
+
+import fnmatch
+import glob
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from vitjax.errors import UserError
+
+PREFIX = 'hf:'
+
+# Kinds of weights, best first; of the first kind that a repository has, all files are taken.
+_WEIGHTS = (
+    ('model.safetensors', 'model-*-of-*.safetensors', 'model.safetensors.index.json'),
+    ('*.safetensors',),
+    ('*.npz',),
+    ('pytorch_model.bin', 'pytorch_model-*-of-*.bin', 'pytorch_model.bin.index.json'),
+    ('*.pth', '*.pt', '*.bin'),
+)
+_BESIDE = (
+    *('config.json', 'preprocessor_config.json', 'generation_config.json', 'tokenizer_config.json'),
+    *('preprocess.json', 'labels.json', 'origin.json', 'vocab.json', '*.spm', '*.model'),
+)
+
+
+def snapshot(source: str) -> Path:
+    """The folder with the files of `hf:owner/name[@revision]` that are needed.
+
+    They are downloaded where the cache of huggingface_hub has them not. Where the Hub cannot be reached,
+    or is not to be, the cache is all there is. Files may be links within it.
+
+    Raises:
+      UserError: huggingface_hub is not installed; no such repository or revision; the Hub cannot be
+        reached, and the cache does not have it; no weights; or files that lead out of the cache.
+    """
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise UserError(f"{source} takes huggingface_hub: pip install 'vitjax[hub]'") from error
+    repository, _, revision = source.removeprefix(PREFIX).partition('@')
+    which = {'repo_id': repository, 'revision': revision or None}
+    logging.getLogger('huggingface_hub').setLevel(logging.ERROR)  # its warnings are our errors
+    try:
+        if repository.count('/') != 1:
+            raise ValueError('say hf:owner/name or hf:owner/name@revision')
+        files = huggingface_hub.HfApi().list_repo_files(**which)
+    except (ValueError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise UserError(f'{source}: {_reason(error)}') from error
+    except Exception as error:  # of whatever keeps one from the Hub
+        folder = _cached(source, which, error)
+        wanted([path.relative_to(folder).as_posix() for path in folder.rglob('*')], source)
+    else:
+        patterns = [glob.escape(file) for file in wanted(files, source)]
+        try:
+            folder = Path(huggingface_hub.snapshot_download(**which, allow_patterns=patterns))
+        except Exception as error:
+            raise UserError(f'{source} cannot be downloaded: {_reason(error)}') from error
+    _check_links(folder, source)
+    return folder
+
+
+def wanted(files: Iterable[str], source: str) -> list[str]:
+    """Which of a repository's files are needed; UserError if there are no weights among them."""
+    files = list(files)
+    of_a_run = [file for file in files if file.startswith('checkpoints/')]
+    kinds = [_matching(files, patterns) for patterns in _WEIGHTS]
+    weights = next(filter(None, [of_a_run, *kinds]), None)
+    if not weights:
+        raise UserError(
+            f'{source} has no weights that could be read, but {", ".join(sorted(files)[:5]) or "nothing"}'
+        )
+    return weights + _matching(files, _BESIDE)
+
+
+def _matching(files: list[str], patterns: Iterable[str]) -> list[str]:
+    """Those in the repository's own folder that match a pattern."""
+    top = [file for file in files if '/' not in file]
+    return [file for file in top if any(fnmatch.fnmatchcase(file, p) for p in patterns)]
+
+
+def _cached(source: str, which: dict[str, str | None], failure: Exception) -> Path:
+    """The folder of a repository in the cache."""
+    import huggingface_hub
+
+    try:
+        # No pattern, no file that it would miss: which files there are is ours to judge.
+        return Path(
+            huggingface_hub.snapshot_download(**which, local_files_only=True, allow_patterns=[])
+        )
+    except Exception as error:
+        raise UserError(
+            f'{source} is not in the cache, and the Hub cannot be asked: {_reason(failure)}'
+        ) from error
+
+
+def _check_links(folder: Path, source: str) -> None:
+    """UserError if the folder, or a link in it, leads out of the repository's part of the cache."""
+    root = folder.parent.parent
+    for path in (folder, *folder.rglob('*')):
+        if folder.parent.name != 'snapshots' or not path.resolve().is_relative_to(root.resolve()):
+            raise UserError(f'{source}: {path} leads out of the cache; delete {root}')
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

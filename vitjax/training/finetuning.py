@@ -1,0 +1,78 @@
+"""Starting from weights that were trained elsewhere: what they say of a config, and the first variables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from vitjax.checkpoints import array_shapes, compare_shapes
+from vitjax.data.sources import open_source
+from vitjax.errors import UserError
+from vitjax.pretrained import Pretrained, load
+from vitjax.pretrained.layouts import SIZES
+
+_FACTS = ('mean', 'std', 'crop')
+
+
+def model_of(source: str | None, task: str) -> dict[str, Any]:
+    """Name and arguments of the model that weights are of, as `config.model` has them.
+
+    For classification it has no head yet, and of a masked autoencoder it is the encoder.
+
+    Raises:
+      UserError: no weights are named, or `vitjax.load` does not read them.
+    """
+    if source is None:
+        raise UserError(
+            'config.model.pretrained: say which weights to start from: a run, a file or folder of '
+            'weights, or hf:owner/name'
+        )
+    headless = {'num_classes': 0} if task == 'classification' else {}
+    return load(source, **headless).info['config']['model']
+
+
+def fill_in(values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Gives the parts of a config, in place, what they leave open (None).
+
+    The number of classes is the data's; mean, std and crop are those of the pretrained weights.
+    """
+    model, data = values['model'], values['data']
+    if 'num_classes' in model and model['num_classes'] is None:
+        labels = open_source(data['name'], data['train_split'], data['path']).labels
+        if not labels:
+            raise UserError(
+                f'{data["name"]} does not tell its classes; say config.model.num_classes'
+            )
+        model['num_classes'] = len(labels)
+    if any(data[name] is None for name in _FACTS):
+        if model['pretrained'] is None:
+            raise UserError(
+                'config.data.mean, std and crop may be None only with config.model.pretrained'
+            )
+        facts = _load_as(model).preprocess.facts
+        data |= {name: facts[name] for name in _FACTS if data[name] is None}
+
+
+def starting_variables(model: Mapping[str, Any], shapes: Any) -> dict[str, Any]:
+    """The variables of the pretrained weights that `config.model` names, in the host's memory.
+
+    Args:
+      model: `config.model`.
+      shapes: of the variables of the model that is to be trained.
+
+    Raises:
+      UserError: weights that cannot be read or do not fit; names the arrays on both sides.
+    """
+    variables = _load_as(model).variables
+    compare_shapes(model['pretrained'], array_shapes(variables), array_shapes(shapes))
+    return jax.device_get(variables)
+
+
+def _load_as(model: Mapping[str, Any]) -> Pretrained:
+    """The pretrained weights, at the sizes of `config.model`."""
+    arguments = {k: v for k, v in model.items() if k not in ('name', 'pretrained')}
+    try:
+        return load(model['pretrained'], **{k: v for k, v in arguments.items() if k in SIZES})
+    except UserError:
+        # Some files do not tell, say, the number of heads, and take the rest of the config as well.
+        return load(model['pretrained'], **arguments)
