@@ -25,6 +25,7 @@ setup(
         'importlib_resources',  # tensorflow-datasets imports it without asking for it
         'jax>=0.10',
         'ml-collections>=1.1',
+        'ml_dtypes',
         'numpy',
         'optax>=0.2.8',
         'orbax-checkpoint>=0.12.8',
