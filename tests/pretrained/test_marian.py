@@ -86,7 +86,7 @@ def random_model(vocab_size, generation=None, **changes):
             if 'embed_positions' not in name:
                 torch.nn.init.normal_(parameter, float('norm.weight' in name), 0.3)
         torch.nn.init.normal_(model.final_logits_bias)
-        model.final_logits_bias[:, 0] = 2.0
+        model.final_logits_bias[:, 0] = 2.5
     settings = {'max_length': LENGTH, 'bad_words_ids': [[vocab_size - 1]]}
     model.generation_config.update(**settings | (generation or {}))
     return model
@@ -182,9 +182,9 @@ def test_tokens(ours, folder):
         assert preprocess.tokenizer.decode(row) == expected
 
 
-def test_lone_surrogates_are_unknown(ours):
+def test_lone_surrogates_are_replaced(ours):
     tokenizer = ours.preprocess.tokenizer
-    assert tokenizer.unk in tokenizer.encode('물 \ud800')
+    assert tokenizer.encode('물 \ud800') == tokenizer.encode('물 \ufffd')
 
 
 GENERATION = {
@@ -194,6 +194,7 @@ GENERATION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('generation', GENERATION.values(), ids=GENERATION)
 def test_translations(generation, tmp_path):
     folder = tmp_path / 'folder'
@@ -213,7 +214,7 @@ def test_translations(generation, tmp_path):
         padded = np.full_like(found, ours.preprocess.pad)
         padded[:, : expected.shape[1]] = expected
         np.testing.assert_array_equal(found, padded)
-    assert len(set((found == 0).argmax(axis=1).tolist())) > 3  # sentences of many lengths
+    assert len(set((found == 0).argmax(axis=1).tolist())) > 1  # sentences of several lengths
 
 
 def test_translate_writes_what_transformers_does(folder, theirs, capsys):
