@@ -41,15 +41,15 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     try:
         import onnxruntime
         from jax2onnx import to_onnx
-        from jax2onnx.plugins.jax.numpy import stack
-        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY
+        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY, import_all_plugins
     except ImportError as error:
         raise UserError(f"ONNX takes {error.name}: pip install 'vitjax[onnx]'") from error
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.variables))
     if size >= _LARGEST_ONNX:
         raise UserError(f'an ONNX file holds at most 2 GiB, and these weights take {size} bytes')
     # JAX has made a primitive of it since, which jax2onnx 0.13 knows by its old name only.
-    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY[stack.JnpStackPlugin._PRIM.name])
+    import_all_plugins()
+    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY['jax.numpy.stack'])
     forward = _forward(pretrained)
     # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over: then
     # it sees primitives alone.
