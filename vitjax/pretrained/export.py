@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.extend.core import jaxpr_as_fun
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import RunError, UserError
@@ -54,17 +55,13 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over: then
     # it sees primitives alone.
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
-    closed = jax.make_jaxpr(forward)(pixels)
-
-    def traced(pixels):
-        (result,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, pixels)
-        return result
+    traced = jaxpr_as_fun(jax.make_jaxpr(forward)(pixels))
 
     for name in ('jax2onnx', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         proto = to_onnx(
-            traced,
+            lambda pixels: traced(pixels)[0],
             [pixels],
             model_name='vitjax',
             input_names=['pixels'],
