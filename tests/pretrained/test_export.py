@@ -54,9 +54,10 @@ def test_stablehlo_takes_any_number_of_images_on_any_platform(which, tmp_path):
     assert set(exported.platforms) == {'cpu', 'cuda', 'rocm', 'tpu'}
     for count in (1, 3):
         pixels = pixels_of(loaded, count)
-        np.testing.assert_allclose(exported.call(pixels), expected(loaded, pixels), atol=1e-6)
+        np.testing.assert_allclose(exported.call(pixels), expected(loaded, pixels), rtol=1e-5)
 
 
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # jax2onnx's own
 @pytest.mark.parametrize('which', ['learned', 'rotary', 'fixed', 'cnn'])
 def test_onnx_takes_any_number_of_images(which, tmp_path):
     pytest.importorskip('jax2onnx', reason="needs the extra 'onnx'")

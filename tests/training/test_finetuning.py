@@ -159,7 +159,7 @@ def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
         ({'model.pretrained': 'none'}, 'say which weights to start from'),
         ({'model.pretrained': 'nowhere'}, 'nowhere: no such file or folder'),
         ({'model.depht': '3'}, "unknown key of config.model 'depht'; did you mean 'depth'?"),
-        ({'task.name': 'masked_autoencoding'}, "unknown key of config.model 'num_classes'"),
+        ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not vit'),
         ({'model.patch_size': '3'}, 'patch height 3 does not divide image height 8'),
     ],
 )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.extend.core import jaxpr_as_fun
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import RunError, UserError
@@ -41,30 +42,26 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     try:
         import onnxruntime
         from jax2onnx import to_onnx
-        from jax2onnx.plugins.jax.numpy import stack
-        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY
+        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY, import_all_plugins
     except ImportError as error:
         raise UserError(f"ONNX takes {error.name}: pip install 'vitjax[onnx]'") from error
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.variables))
     if size >= _LARGEST_ONNX:
         raise UserError(f'an ONNX file holds at most 2 GiB, and these weights take {size} bytes')
     # JAX has made a primitive of it since, which jax2onnx 0.13 knows by its old name only.
-    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY[stack.JnpStackPlugin._PRIM.name])
+    import_all_plugins()
+    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY['jax.numpy.stack'])
     forward = _forward(pretrained)
     # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over: then
     # it sees primitives alone.
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
-    closed = jax.make_jaxpr(forward)(pixels)
-
-    def traced(pixels):
-        (result,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, pixels)
-        return result
+    traced = jaxpr_as_fun(jax.make_jaxpr(forward)(pixels))
 
     for name in ('jax2onnx', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         proto = to_onnx(
-            traced,
+            lambda pixels: traced(pixels)[0],
             [pixels],
             model_name='vitjax',
             input_names=['pixels'],

@@ -17,6 +17,7 @@ class MaskedAutoencoding:
     """Mean squared error of the predicted pixels of hidden patches; labels are not looked at."""
 
     metric_names = ('loss',)
+    quality_names = ()
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The images that `config.data` names."""
@@ -49,3 +50,7 @@ class MaskedAutoencoding:
         mask = batch['mask']
         total = jnp.where(mask, loss, 0).sum(dtype=jnp.float32)
         return {'loss': jnp.stack([total, mask.sum(dtype=jnp.float32)])}, {}
+
+    def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
+        """Nothing: the loss says it all."""
+        return {}
