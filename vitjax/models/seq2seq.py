@@ -256,7 +256,8 @@ class Transformer(nn.Module):
         """tokens [B, T], positions [B, T] or [1, T] -> vectors [B, T, D], and the angles of rotary ones."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None]
-        x = (embedding[tokens] * self.width**0.5).astype(self.dtype)  # [B, T, D]
+        x = jnp.take(embedding, tokens, axis=0) * self.width**0.5  # [B, T, D]
+        x = x.astype(self.dtype)
         angles = None
         if self.positions == 'rotary':
             angles = rotary_angles(positions, self.width // self.num_heads)
@@ -266,7 +267,7 @@ class Transformer(nn.Module):
                 raise ValueError(
                     f'{tokens.shape[1]} tokens are more than the {len(table)} learned positions'
                 )
-            x = x + table[positions].astype(x.dtype)
+            x = x + jnp.take(table, positions, axis=0).astype(x.dtype)
         elif self.positions != 'none':
             waves = sinusoidal(positions, self.width)  # [B, T, D]
             if self.positions == 'sinusoidal_halves':
