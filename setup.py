@@ -40,9 +40,15 @@ setup(
     extras_require={
         'cuda': ['jax[cuda12]'],
         'figures': ['matplotlib'],
-        'hub': ['huggingface_hub'],
+        'hub': ['huggingface_hub>=0.26'],
+        'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
+        # What the weights are compared with in tests; without it these tests are skipped.
+        'peers': ['timm', 'torch', 'transformers'],
         'tpu': ['jax[tpu]'],
-        'test': ['hypothesis', 'matplotlib', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
+        'test': [
+            *('hypothesis', 'huggingface_hub', 'matplotlib', 'pytest', 'pytest-xdist'),
+            'ruff==0.17.6',
+        ],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},
 )
