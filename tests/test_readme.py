@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vitjax.config import read_config
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()
 
@@ -69,11 +71,29 @@ def test_main_command_and_examples_run(run, command):
 
 @pytest.mark.slow
 def test_command_for_many_devices_runs(run):
-    one, several = blocks('')[0].splitlines()
+    [block] = [block for block in blocks('') if '--distributed' in block]
+    one, several = block.splitlines()
     assert several.partition('#')[0].split() == ['vitjax', 'train', '...', '--distributed']
     short = '--config.steps=1', '--config.schedule.warmup=0', '--config.model.depth=1'
     result = run(*shlex.split(one), *short, devices=8)
     assert 'mesh data 1 x fsdp 4 x tensor 2' in result.stderr
+
+
+def test_other_commands_are_ones_that_there_are(monkeypatch, tmp_path):
+    """Each is parsed; of those that train, the whole config is read."""
+    from vitjax import cli
+
+    parsed = []
+    monkeypatch.setattr(cli, '_run', lambda args: parsed.append(args) or 0)
+    monkeypatch.chdir(ROOT)
+    lines = [line for block in blocks('') for line in block.splitlines() if '...' not in line]
+    for line in (line for line in lines if line.startswith('vitjax ')):
+        words = shlex.split(line.partition(' <')[0], comments=True)
+        assert cli.main(words[1:]) == 0, line
+    assert {'train', 'translate', 'convert'} <= {args.command for args in parsed}
+    for args in parsed:
+        if args.command == 'train' and 'finetune' not in args.config:  # which reads the weights
+            read_config(args.config, args.overrides)
 
 
 def test_extras_are_there():
