@@ -117,7 +117,7 @@ def test_predict_and_eval_mistakes(run, tmp_path, command):
         (['predict', '--checkpoint', run, text], 'not an image'),
         (['predict', '--checkpoint', run, tmp_path / 'none.png'], 'no file'),
         (['predict', '--checkpoint', run, tmp_path], str(tmp_path)),
-        (['predict', '--checkpoint', tmp_path / 'none', 'x.png'], 'no such folder'),
+        (['predict', '--checkpoint', tmp_path / 'none', 'x.png'], 'no such file or folder'),
         (['predict', '--checkpoint', tmp_path, 'x.png'], 'not the folder of a run'),
         (['eval', '--workdir', tmp_path], 'not the folder of a run'),
         (['eval', '--workdir', run, '--step', '3'], 'no checkpoint of step 3'),

@@ -118,7 +118,7 @@ def test_an_override_is_brought_to_its_type(key, text, expected):
         ('optimizer.learning_rate', '-1e-3', 'out of range'),
         ('augment.crop', '(0.5,)', r'expected \(float, float\) or None, got \(0.5,\)'),
         ('augment.crop', '(0.5, x)', 'augment.crop'),
-        ('data.mean', 'grey', r"expected \(float, ...\), got \('grey',\)"),
+        ('data.mean', 'grey', r"expected \(float, ...\) or None, got 'grey'"),
     ],
 )
 def test_a_wrong_override_is_refused(key, text, message):
@@ -169,6 +169,7 @@ def test_every_default_fits_its_key():
     assert set(config.keys()) == set(reading.base_config().keys())
     assert config.model.to_dict() == {
         'name': 'vit_ti16',
+        'pretrained': None,
         'depth': 2,
         'dropout': 0.0,
         'image_size': 8,
@@ -200,7 +201,7 @@ def test_a_name_comes_before_its_arguments(order):
     config = recipe(model={'name': 'vit_ti16', 'depth': 5, 'dropout': 0.5})
     overrides = {'model.heads': '4', 'model.name': 'large'}
     model = complete(config, dict(list(overrides.items())[::order])).model
-    assert model.to_dict() == {'name': 'large', 'depth': 5, 'heads': 4}
+    assert model.to_dict() == {'name': 'large', 'pretrained': None, 'depth': 5, 'heads': 4}
     with pytest.raises(UserError, match=r"unknown key of config\.model 'heads'"):
         complete(config, {'model.heads': '4'})
 

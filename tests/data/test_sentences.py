@@ -52,6 +52,7 @@ def opened(path, seed=0, split='train', **text):
     config.seed = seed
     config.data.update({'name': 'parallel', 'path': str(path), 'train_split': split, 'threads': 2})
     config.text.update({'vocab_size': 300, 'max_length': 16} | text)
+    config.model.update(name='transformer', vocab_size=300)
     return open_sentences(config)
 
 
