@@ -20,6 +20,7 @@ setup(
     install_requires=[
         'absl-py',
         'array_record',
+        'flatbuffers',  # jax.export writes with it, and does not ask for it
         'flax>=0.12',
         'grain>=0.2.18',
         'importlib_resources',  # tensorflow-datasets imports it without asking for it
