@@ -9,7 +9,7 @@ import ml_collections
 import optax
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images
+from vitjax.data.inputs import ImageData, open_images, unread_images
 from vitjax.errors import UserError
 
 
@@ -32,9 +32,13 @@ class Classification:
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The labelled images that `config.data` names."""
-        if 'image_size' not in config.model:
-            raise UserError(f'classification takes a model of images, not {config.model.name}')
+        _check_model(config)
         return open_images(config)
+
+    def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
+        """The shapes of these images, which are not read."""
+        _check_model(config)
+        return unread_images(config)
 
     def metrics(
         self,
@@ -71,3 +75,8 @@ class Classification:
     def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
         """Nothing: accuracy is measured batch by batch."""
         return {}
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if 'image_size' not in config.model:
+        raise UserError(f'classification takes a model of images, not {config.model.name}')
