@@ -150,16 +150,33 @@ class Program:
                     yield from self._with_fusions(called)
 
     def _runs(self, loop: Instruction) -> int:
+        """How often a loop runs: XLA says it, or the loop counts in steps from a constant to one."""
         if known := re.search(r'known_trip_count[":{\s]+n[":\s]+(\d+)', loop.attributes):
             return int(known[1])
         condition = re.search(r'condition=%?([\w.-]+)', loop.attributes)[1]
         inside = {i.name: i for _, i in self._with_fusions(condition)}
         compared = [i for i in inside.values() if i.opcode == 'compare']
-        constants = [i for i in inside.values() if i.opcode == 'constant']
-        if len(compared) == len(constants) == 1 and 'direction=LT' in compared[0].attributes:
-            return int(constants[0].attributes)
+        limits = [int(i.attributes) for i in inside.values() if i.opcode == 'constant']
+        counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
+        if [len(compared), len(limits), len(counters)] == [1, 1, 1]:
+            position = int(re.search(r'index=(\d+)', counters[0].attributes)[1])
+            step = self._step(self.computations[loop.called[0]], position)
+            if step and 'direction=LT' in compared[0].attributes:
+                return math.ceil(limits[0] / step)
         self.unknown_loops.append(loop.name)
         return 1
+
+    def _step(self, body: dict[str, Instruction], position: int) -> int | None:
+        """What a loop's body adds to its counter, an element of its state."""
+        root = next(instruction for instruction in body.values() if instruction.is_root)
+        if root.opcode != 'tuple':
+            return None
+        added = _through(body, root.operands[position], ('copy', 'bitcast'))
+        if added.opcode == 'fusion':
+            body = self.computations[added.called[0]]
+            added = next(instruction for instruction in body.values() if instruction.is_root)
+        steps = [body[operand] for operand in added.operands if body[operand].opcode == 'constant']
+        return int(steps[0].attributes) if added.opcode == 'add' and len(steps) == 1 else None
 
     def _share(self, kind: str, instruction: Instruction) -> float:
         """Bytes sent for each byte of the operands."""
@@ -181,52 +198,72 @@ class Program:
             return 0
         if instruction.opcode in _SLICES:
             return 2 * _in_memory(instruction.arrays)
+        if instruction.opcode.removesuffix('-start') in _SLICES:
+            result = instruction.arrays[1]  # the operand comes first
+            return result.bytes + _in_memory((result,))
         known = self.computations[name]
         if instruction.opcode == 'dynamic-update-slice':
             return 2 * _in_memory(known[instruction.operands[1]].arrays)
         operands = [known[operand] for operand in instruction.operands]
         if instruction.opcode == 'fusion':
             return self._fusion_traffic(instruction, operands)
-        # The result of an asynchronous start repeats its operands.
+        # The results of an asynchronous start are the real one, its operand and its state.
         results = instruction.arrays[: 1 if instruction.opcode.endswith('-start') else None]
         return _in_memory(results) + sum(_in_memory(operand.arrays) for operand in operands)
 
     def _fusion_traffic(self, fusion: Instruction, operands: list[Instruction]) -> int:
-        inside = self.computations[fusion.called[0]]
-        users = collections.defaultdict(list)
-        for instruction in inside.values():
-            for operand in instruction.operands:
-                users[operand].append(instruction)
+        name = fusion.called[0]
+        total = 0
+        for position, operand in enumerate(operands):
+            if whole := _in_memory(operand.arrays):
+                total += self._read(name, self._parameter(name, position), whole)
+        inside = self.computations[name]
+        root = next(instruction for instruction in inside.values() if instruction.is_root)
+        made = root.operands if root.opcode == 'tuple' else (root.name,)
+        for result, array in zip(made, fusion.arrays, strict=False):
+            if array.in_memory:
+                total += self._written(name, result, array.bytes)
+        return total
 
-        def read(name: str, whole: int) -> int:
-            total = 0
-            for user in users[name]:
-                if user.opcode in _SLICES:
+    def _parameter(self, name: str, position: int) -> str:
+        """The name of a parameter of a fused computation."""
+        return next(
+            instruction.name
+            for instruction in self.computations[name].values()
+            if instruction.opcode == 'parameter' and int(instruction.attributes) == position
+        )
+
+    def _read(self, name: str, value: str, whole: int) -> int:
+        """Bytes that a fused computation reads of one of its values, which has `whole`."""
+        total = 0
+        for user in self.computations[name].values():
+            for position, operand in enumerate(user.operands):
+                if operand != value:
+                    continue
+                if user.opcode in _SLICES and position == 0:
                     total += sum(array.bytes for array in user.arrays)
                 elif user.opcode == 'bitcast':
-                    total += read(user.name, whole)
-                elif user.opcode != 'dynamic-update-slice' or user.operands[0] != name:
+                    total += self._read(name, user.name, whole)
+                elif user.opcode == 'fusion':
+                    called = user.called[0]
+                    total += self._read(called, self._parameter(called, position), whole)
+                elif user.opcode != 'dynamic-update-slice' or position > 0:
                     return whole
-            return min(total, whole)
+        return min(total, whole)
 
-        total = 0
-        for instruction in inside.values():
-            if instruction.opcode == 'parameter':
-                whole = _in_memory(operands[int(instruction.attributes)].arrays)
-                total += read(instruction.name, whole) if whole else 0
-        root = next(instruction for instruction in inside.values() if instruction.is_root)
-        made = [inside[o] for o in root.operands] if root.opcode == 'tuple' else [root]
-        for instruction, array in zip(made, fusion.arrays, strict=False):
-            while instruction.opcode == 'bitcast':
-                instruction = inside[instruction.operands[0]]
-            if not array.in_memory or instruction.opcode == 'parameter':
-                continue
-            if instruction.opcode == 'dynamic-update-slice':
-                update = inside[instruction.operands[1]]
-                total += sum(part.bytes for part in update.arrays)
-            else:
-                total += array.bytes
-        return total
+    def _written(self, name: str, value: str, whole: int) -> int:
+        """Bytes that a fused computation writes for one of its results, which has `whole`."""
+        inside = self.computations[name]
+        made = _through(inside, value, ('bitcast',))
+        if made.opcode == 'parameter':
+            return 0
+        if made.opcode == 'dynamic-update-slice':
+            return sum(array.bytes for array in inside[made.operands[1]].arrays)
+        if made.opcode == 'fusion' and len(made.arrays) == 1:
+            called = made.called[0]
+            root = next(i for i in self.computations[called].values() if i.is_root)
+            return self._written(called, root.name, whole)
+        return whole
 
 
 def group_size(attributes: str) -> int | None:
@@ -271,3 +308,10 @@ def _arrays(shapes: str) -> tuple[Array, ...]:
 
 def _in_memory(arrays: tuple[Array, ...]) -> int:
     return sum(array.bytes for array in arrays if array.in_memory)
+
+
+def _through(inside: dict[str, Instruction], name: str, opcodes: tuple[str, ...]) -> Instruction:
+    """The instruction of a name, or what it is only a copy or another view of."""
+    while inside[name].opcode in opcodes:
+        name = inside[name].operands[0]
+    return inside[name]

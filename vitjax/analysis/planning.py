@@ -1,8 +1,8 @@
 """What a training step takes on hardware that is not here: memory, FLOPs, traffic and time.
 
 The step is compiled as it would be for training. Its time is estimated as that of a roofline (Williams et
-al. 2009): the longest of what matrix products, memory traffic and collectives would take at the rates that
-the chip's maker states, as if they overlapped fully. So it is a lower bound.
+al. 2009): the longest of what matrix products, memory traffic and collectives take at the rates that the
+chip's maker states, as if they overlapped fully and all links were busy. Measured steps are slower.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Plan:
       needed, limit: bytes a device that the compiler would need and has, if the step does not fit.
       collectives: bytes that a device sends, by kind.
       memory_traffic: bytes that a device reads and writes.
-      seconds: at least, by what takes them.
+      seconds: that each resource takes at its full rate.
       unknown_loops: loops whose length could not be told; they count once.
     """
 
@@ -97,7 +97,7 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
 
 
 def roofline(topology: Topology, flops: float, memory: float, sent: float) -> dict[str, float]:
-    """Seconds that each resource takes at least.
+    """Seconds that each resource takes at its full rate.
 
     Args:
       topology: the chips.

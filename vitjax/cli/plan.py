@@ -2,8 +2,8 @@
 
 Topologies of TPUs are written v5e:4x4, or as they are rented: v5litepod-16, v5p-8, v6e-8, tpu7x-8. No data
 are read. Any value of the config can be set on the command line: --config.mesh.fsdp=16. Compiling takes
-minutes; nothing is run. The step's time is a lower bound: the longest of matrix products, memory traffic
-and collectives, each at the rate that the chip's maker states.
+minutes; nothing is run. The step's time is an estimate: the longest of matrix products, memory traffic
+and collectives, each at the full rate that the chip's maker states; measured steps are slower.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def _line(row: dict) -> str:
         return f'{what:<44} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
     used = sum(row['memory'].values())
     return (
-        f'{what:<44} {_gib(used)} GiB a device, at least {_milliseconds(row)} ms a step, '
+        f'{what:<44} {_gib(used)} GiB a device, {_milliseconds(row)} ms a step, '
         f'bound by {row["bound"]}'
     )
 
@@ -148,7 +148,7 @@ def _table(row: dict) -> str:
     ]
     seconds = ', '.join(f'{name} {1000 * s:.2f}' for name, s in row['seconds'].items())
     rows.append(
-        ('step time at least', f'{_milliseconds(row)} ms', f'bound by {row["bound"]}: {seconds}')
+        ('step time, estimate', f'{_milliseconds(row)} ms', f'bound by {row["bound"]}: {seconds}')
     )
     if row['unknown_loops']:
         names = ', '.join(row['unknown_loops'])
