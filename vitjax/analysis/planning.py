@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vitjax.analysis.flops import count_flops
+from vitjax.analysis.flops import count_jaxpr
 from vitjax.analysis.hlo import Program
 from vitjax.analysis.topologies import Topology
 
@@ -65,8 +65,9 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
     step = experiment.train_step()
     arguments = (experiment.abstract_state, experiment.abstract_batch())
     with experiment.context():
-        flops = count_flops(step, *arguments)
-        lowered = step.lower(*arguments)
+        traced = step.trace(*arguments)
+        flops = count_jaxpr(traced.jaxpr.jaxpr)
+        lowered = traced.lower()
         try:
             compiled = lowered.compile()
         except Exception as error:  # XLA's errors have no common class
