@@ -39,6 +39,7 @@ setup(
         'cuda': ['jax[cuda12]'],
         'figures': ['matplotlib'],
         'hub': ['huggingface_hub'],
+        'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': ['hypothesis', 'matplotlib', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
     },

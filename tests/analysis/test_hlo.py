@@ -127,13 +127,15 @@ HloModule step, is_scheduled=true, num_partitions=4
 %body (state.5: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8])) -> (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8]) {
   %state.5 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) parameter(0)
   %i.5 = s32[]{:T(128)} get-tuple-element(%state.5), index=0
+  %one.5 = s32[]{:T(128)} constant(1)
+  %next.5 = s32[]{:T(128)S(6)} add(%i.5, %one.5)
   %stack.5 = f32[5,4,8]{2,1,0:T(8,128)} get-tuple-element(%state.5), index=1
   %kept.5 = f32[5,4,8]{2,1,0:T(8,128)} get-tuple-element(%state.5), index=2
   %part.5 = bf16[64,8]{1,0:S(1)} get-tuple-element(%state.5), index=3
   %fusion.5 = f32[5,4,8]{2,1,0:T(8,128)} fusion(%stack.5, %kept.5, %i.5), kind=kLoop, calls=%slice_and_update
   %fusion.6 = (bf16[64,8]{1,0:S(1)}, bf16[256,8]{1,0:S(1)}, u32[]{:S(2)}) fusion(%part.5), kind=kCustom, calls=%start
   %fusion.7 = bf16[256,8]{1,0:S(1)} fusion(%part.5), kind=kCustom, calls=%done
-  ROOT %tuple.5 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) tuple(%i.5, %stack.5, %fusion.5, %part.5)
+  ROOT %tuple.5 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) tuple(%next.5, %stack.5, %fusion.5, %part.5)
 }
 
 %condition (state.6: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8])) -> pred[] {
@@ -167,7 +169,8 @@ def test_a_program_of_a_tpu():
 def test_memory_traffic_of_a_tpu():
     layer = 4 * 8 * 4
     index = 4
-    loop = 5 * (layer + layer + index)  # a slice is read, a slice is written, neither stack whole
+    # A slice is read, a slice is written, neither stack whole; and the counter is added to.
+    loop = 5 * (layer + layer + index + 2 * index)
     copy = 16 * 8 * 4  # into the faster memory, which does not count
     assert Program(TPU).memory_bytes() == loop + copy + layer
 
@@ -176,6 +179,10 @@ def test_a_loop_of_unknown_length_counts_once_and_is_named():
     program = Program(TPU.replace('direction=LT', 'direction=NE'))
     assert program.executions == {'main': 1, 'body': 1}
     assert program.unknown_loops == ['while.7']
+
+
+def test_a_loop_counts_in_steps():
+    assert Program(TPU.replace('constant(1)', 'constant(2)')).executions['body'] == 3
 
 
 def test_the_compilers_own_count_is_taken():

@@ -114,6 +114,7 @@ def compile_only() -> None:
     """Keeps JAX off the accelerators that are here; call it before JAX looks for devices."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # else the TPU's library asks the cloud what it runs on
+    os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # plans do not lock the TPU, nor each other, out
     # That there is no TPU here is no news.
     os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
     os.environ.setdefault('TPU_STDERR_LOG_LEVEL', '3')
@@ -143,5 +144,5 @@ def devices(topology: Topology) -> Sequence:
         )
     except Exception as error:  # XLA's errors have no common class
         reason = ' '.join(str(error).split())[:200]
-        raise UserError(f'the compiler knows no {topology}: {reason}') from error
+        raise UserError(f'the compiler refuses {topology}: {reason}') from error
     return found.devices
