@@ -1,3 +1,8 @@
+import importlib.util
+import json
+import subprocess
+import sys
+
 import pytest
 
 from vitjax.analysis import topologies
@@ -65,3 +70,49 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'vitjax\[plan-tpu\]'"):
         topologies.devices(parse_topology('v5e:2x2'))
+
+
+MESHES = """
+import json
+from vitjax.analysis.topologies import CHIPS, compile_only, devices, parse_topology
+from vitjax.errors import UserError
+from vitjax.training.sharding import make_mesh
+
+compile_only()
+found = {}
+for kind, chip in CHIPS.items():
+    for shape in chip.shapes:
+        parts = devices(parse_topology(f'{kind}:{shape}'))
+        make_mesh({'data': -1, 'fsdp': len(parts), 'tensor': 1}, parts)
+        if len(parts) >= 8:
+            make_mesh({'data': -1, 'fsdp': len(parts) // 4, 'tensor': 2}, parts)
+        found[f'{kind}:{shape}'] = len(parts)
+parts = devices(parse_topology('v5e:2x4', 2))
+mesh = make_mesh({'data': -1, 'fsdp': 4, 'tensor': 1}, parts)
+found['slices'] = [sorted({part.slice_index for part in row.flat}) for row in mesh.devices]
+try:
+    make_mesh({'data': 1, 'fsdp': 16, 'tensor': 1}, parts)
+except UserError as error:
+    found['error'] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason="needs pip install 'vitjax[plan-tpu]'"
+)
+def test_the_compiler_knows_every_topology_and_meshes_fit_on_it(environment):
+    result = subprocess.run(
+        [sys.executable, '-c', MESHES],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    found = json.loads(result.stdout)
+    assert found.pop('slices') == [[0], [0], [1], [1]]
+    assert 'data=1 does not divide over 2 slices' in found.pop('error')
+    for name, count in found.items():
+        topology = parse_topology(name)
+        assert count == topology.chips * topology.chip.devices

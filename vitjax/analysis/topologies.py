@@ -136,6 +136,8 @@ def devices(topology: Topology) -> Sequence:
     from jax.experimental import topologies
 
     options = {'num_slices': topology.slices} if topology.slices > 1 else {}
+    if topology.kind == 'v4':
+        options['chip_config_name'] = 'megacore'  # both cores of a chip as one device, as in use
     if topology.shape == '1x1':
         options['chips_per_host_bounds'] = (1, 1, 1)
     try:

@@ -62,23 +62,24 @@ def make_mesh(
             f'config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} is '
             f'{data * fsdp * tensor} devices, but there are {len(devices)}'
         )
-    # Linen's modules need Auto axes; `make_mesh` alone would make Explicit ones.
-    types = (AxisType.Auto,) * len(AXES)
-    slices = len({getattr(device, 'slice_index', 0) for device in devices})
-    if slices == 1:
-        return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=types, devices=devices)
+    slices = 1
+    if devices[0].platform == 'tpu':  # a GPU's hosts may be called slices, too
+        slices = len({getattr(device, 'slice_index', 0) for device in devices})
     if data % slices:
         raise UserError(
             f'config.mesh: data={data} does not divide over {slices} slices; '
             'neither fsdp nor tensor may reach over them'
         )
-    grid = mesh_utils.create_hybrid_device_mesh(
-        (data // slices, fsdp, tensor),
-        (slices, 1, 1),
-        devices,
-        allow_split_physical_axes=True,
-    )
-    return jax.sharding.Mesh(grid, AXES, axis_types=types)
+    # An axis may take part of a dimension of a TPU's torus: 4x4 chips are also 8 x 2.
+    options = {'devices': devices, 'allow_split_physical_axes': True}
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh((data, fsdp, tensor), **options)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (data // slices, fsdp, tensor), (slices, 1, 1), **options
+        )
+    # Linen's modules need Auto axes, which are not the default everywhere.
+    return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
