@@ -45,6 +45,7 @@ setup(
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
         # What the weights are compared with in tests; without it these tests are skipped.
         'peers': ['timm', 'torch', 'transformers'],
+        'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [
             *('hypothesis', 'huggingface_hub', 'matplotlib', 'pytest', 'pytest-xdist'),

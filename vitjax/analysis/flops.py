@@ -18,7 +18,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     often as they run. Element-wise work (norms, softmax, activations) is left out, as in the
     papers' figures.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return count_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def model_cost(model: nn.Module) -> tuple[int, int]:
@@ -32,12 +32,13 @@ def model_cost(model: nn.Module) -> tuple[int, int]:
     return parameters, count_flops(model.apply, variables, *inputs)
 
 
-def _count(jaxpr) -> int:
+def count_jaxpr(jaxpr: Any) -> int:
+    """FLOPs as `count_flops` counts them, of a function that is traced already."""
     total = 0
     for equation in jaxpr.eqns:
         times = equation.params['length'] if equation.primitive.name == 'scan' else 1
         for inner in jaxprs_in_params(equation.params):
-            total += times * _count(inner)
+            total += times * count_jaxpr(inner)
         if equation.primitive.name == 'dot_general':
             (contracted, _), _ = equation.params['dimension_numbers']
             shape = equation.invars[0].aval.shape

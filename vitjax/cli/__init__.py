@@ -18,6 +18,7 @@ COMMANDS = {
     'translate': 'translate texts',
     'convert': 'weights from one layout to another, and to another size',
     'models': 'list the models with parameters and FLOPs',
+    'plan': 'compile a training step for hardware that is not here',
     'bench': 'measure import, compile, step and input time',
 }
 

@@ -13,7 +13,7 @@ import ml_collections
 from vitjax.data.images import decode, to_picture
 from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.sources import Source, open_source
+from vitjax.data.sources import UNREAD, Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
 from vitjax.errors import CorruptExample
 from vitjax.files import write_atomically
@@ -69,6 +69,16 @@ class ImageData:
         """A batch as the model takes it; part of the jitted step."""
         return batch | {'image': self.preprocess.normalise(batch['image'])}
 
+    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a training batch of all hosts holds."""
+        size = self.preprocess.image_size
+        image = (batch_size, *size, self.preprocess.channels)
+        return {
+            'image': jax.ShapeDtypeStruct(image, jnp.uint8),
+            'label': jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+            'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
+        }
+
     def save(self, folder: Path) -> None:
         """Writes what later use needs: preprocessing, labels, and a test image to try."""
         self.preprocess.save(folder)
@@ -89,9 +99,18 @@ class ImageData:
 def open_images(config: ml_collections.ConfigDict) -> ImageData:
     """Opens the images that a config names; UserError if they are not there."""
     data, model = config.data, config.model
-    size = model.image_size
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    preprocess = Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
     train = open_source(data.name, data.train_split, data.path)
     evaluation = open_source(data.name, data.eval_split, data.path)
-    return ImageData(train, evaluation, preprocess, train.labels, config)
+    return ImageData(train, evaluation, _preprocess(config), train.labels, config)
+
+
+def unread_images(config: ml_collections.ConfigDict) -> ImageData:
+    """What a config says of its images, with none of them read: shapes, and an assumed epoch."""
+    return ImageData(UNREAD, UNREAD, _preprocess(config), None, config)
+
+
+def _preprocess(config: ml_collections.ConfigDict) -> Preprocess:
+    data, model = config.data, config.model
+    size = model.image_size
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    return Preprocess(size, model.in_channels, data.crop, data.mean, data.std)

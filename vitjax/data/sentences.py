@@ -14,7 +14,7 @@ import numpy as np
 
 from vitjax.data.packing import Ragged, Rows, pack
 from vitjax.data.pipeline import eval_batches, reading, train_batches
-from vitjax.data.sources import Source, open_texts
+from vitjax.data.sources import UNREAD, Source, open_texts
 from vitjax.data.text import TextPreprocess, cut
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
@@ -85,6 +85,15 @@ class TextData:
         """A batch as the model takes it, which it already is."""
         return batch
 
+    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a training batch of all hosts holds."""
+        source = self.config.text.max_length
+        shapes = {'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
+        for side, length in (('source', source), ('target', source + 1)):
+            for name in (side, f'{side}_segment', f'{side}_position'):
+                shapes[name] = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
+        return shapes
+
     def save(self, folder: Path) -> None:
         """Writes what later use needs: tokenizer, languages, and a sentence to try."""
         self.preprocess.save(folder)
@@ -146,6 +155,11 @@ def open_sentences(config: ml_collections.ConfigDict) -> TextData:
         )
     preprocess = TextPreprocess(tokenizer, languages, text.max_length)
     return TextData(rows, evaluation, references, preprocess, counts, config)
+
+
+def unread_sentences(config: ml_collections.ConfigDict) -> TextData:
+    """What a config says of its sentences, with none of them read: shapes, and an assumed epoch."""
+    return TextData(UNREAD, UNREAD, UNREAD, None, {}, config)
 
 
 def _sides(source: Source) -> tuple[list[str], list[str]]:

@@ -35,6 +35,9 @@ class Source(Protocol):
         """Names one example in an error: its file, or its index."""
 
 
+# In place of a source that is not read: it has a length only, that of ImageNet's training split.
+UNREAD = range(1_281_167)
+
 Splits = Mapping[str, Callable[[], Source]]  # name -> function that opens the split
 
 # Images: name -> function of the path (or None) that returns the splits.

@@ -3,6 +3,7 @@
 A task has
   metric_names: the keys of what `metrics` returns, 'loss' among them;
   open_data(config): the data it takes, see `vitjax.data.inputs`;
+  unread_data(config): the same known by its shapes alone, for planning where the data are not;
   metrics(model, variables, batch, *, rngs, train): name -> float32 [2], sum and count over the
     examples (or tokens) whose mask is True, and the model's new state. What is learned from is the
     gradient of the loss's sum over its count.

@@ -9,7 +9,7 @@ import ml_collections
 import optax
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images
+from vitjax.data.inputs import ImageData, open_images, unread_images
 from vitjax.errors import UserError
 
 
@@ -32,17 +32,19 @@ class Classification:
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The labelled images that `config.data` names; UserError if the model's classes are others."""
-        if 'image_size' not in config.model:
-            raise UserError(f'classification takes a model of images, not {config.model.name}')
+        _check_model(config)
         data, model = open_images(config), config.model
-        if 'num_classes' not in model:
-            raise UserError(f'config.model.name {model.name} has no classes to tell apart')
         if data.labels and model.num_classes != len(data.labels):
             raise UserError(
                 f'config.model.num_classes is {model.num_classes}, but {config.data.name} has '
                 f'{len(data.labels)} classes; add --config.model.num_classes={len(data.labels)}'
             )
         return data
+
+    def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
+        """The shapes of these images, which are not read."""
+        _check_model(config)
+        return unread_images(config)
 
     def metrics(
         self,
@@ -79,3 +81,10 @@ class Classification:
     def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
         """Nothing: accuracy is measured batch by batch."""
         return {}
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if 'image_size' not in config.model:
+        raise UserError(f'classification takes a model of images, not {config.model.name}')
+    if 'num_classes' not in config.model:
+        raise UserError(f'config.model.name {config.model.name} has no classes to tell apart')

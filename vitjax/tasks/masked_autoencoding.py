@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images
+from vitjax.data.inputs import ImageData, open_images, unread_images
 from vitjax.errors import UserError
 
 
@@ -21,12 +21,13 @@ class MaskedAutoencoding:
 
     def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The images that `config.data` names."""
-        if 'mask_ratio' not in config.model:
-            raise UserError(
-                f'config.task.name masked_autoencoding takes a model such as mae_b16, '
-                f'not {config.model.name}'
-            )
+        _check_model(config)
         return open_images(config)
+
+    def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
+        """The shapes of these images, which are not read."""
+        _check_model(config)
+        return unread_images(config)
 
     def metrics(
         self,
@@ -54,3 +55,11 @@ class MaskedAutoencoding:
     def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
         """Nothing: the loss says it all."""
         return {}
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if 'mask_ratio' not in config.model:
+        raise UserError(
+            f'config.task.name masked_autoencoding takes a model such as mae_b16, '
+            f'not {config.model.name}'
+        )

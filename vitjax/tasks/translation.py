@@ -10,7 +10,7 @@ import ml_collections
 from flax import linen as nn
 
 from vitjax.config import Count, Range
-from vitjax.data.sentences import TextData, open_sentences
+from vitjax.data.sentences import TextData, open_sentences, unread_sentences
 from vitjax.errors import UserError
 from vitjax.generation.translation import translate
 
@@ -38,11 +38,13 @@ class Translation:
 
     def open_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says."""
-        if 'vocab_size' not in config.model:
-            raise UserError(
-                f'translation takes a model such as transformer_base, not {config.model.name}'
-            )
+        _check_model(config)
         return open_sentences(config)
+
+    def unread_data(self, config: ml_collections.ConfigDict) -> TextData:
+        """The shapes of these sentences, which are not read."""
+        _check_model(config)
+        return unread_sentences(config)
 
     def metrics(
         self,
@@ -113,3 +115,10 @@ class Translation:
             scores[name] = metric.corpus_score(found, [wanted]).score
             logger.info('%s of %d sentences: %s', name, len(found), metric.get_signature())
         return scores | {'exact_match': sum(map(str.__eq__, found, wanted)) / len(wanted)}
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if 'vocab_size' not in config.model:
+        raise UserError(
+            f'translation takes a model such as transformer_base, not {config.model.name}'
+        )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -35,14 +36,21 @@ class Experiment:
 
     Args:
       config: complete, as `read_config` returns it.
+      devices: that it is for, all of all hosts; None: those that are here.
+      read_data: False: nothing is read, and an epoch is as long as ImageNet's.
 
     Raises:
       UserError: something does not fit together, in one line.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        devices: Sequence[jax.Device] | None = None,
+        read_data: bool = True,
+    ):
         self.config = config
-        self.mesh = sharding.make_mesh(config.mesh)
+        self.mesh = sharding.make_mesh(config.mesh, devices)
         self._check_batches()
         dtype = jnp.dtype(config.precision.compute)
         arguments = {key: value for key, value in config.model.items() if key != 'pretrained'}
@@ -52,7 +60,7 @@ class Experiment:
         measured = (*self.task.metric_names, *self.task.quality_names)
         if best not in measured:
             raise unknown('metric', best, measured)
-        self.data = self.task.open_data(config)
+        self.data = self.task.open_data(config) if read_data else self.task.unread_data(config)
         self.lengths = self._measure()
         self.abstract_variables = jax.eval_shape(self._init_variables)
         self.schedule = schedules.create(
@@ -98,8 +106,16 @@ class Experiment:
             lambda state, batch: step(state, self.data.on_device(batch)),
             donate_argnums=0,
             out_shardings=(shardings, sharding.replicated(self.mesh)),
-            compiler_options=_compiler_options(),
+            compiler_options=_compiler_options(self.mesh),
         )
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of a batch as it travels."""
+        placed = sharding.batch_sharding(self.mesh)
+        return {
+            name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
+            for name, shape in self.data.batch_shapes(self.config.batch_size).items()
+        }
 
     def eval_step(self):
         """The jitted step: sums so far, variables, batch as it travels -> sums."""
@@ -107,7 +123,7 @@ class Experiment:
         return jax.jit(
             lambda sums, variables, batch: step(sums, variables, self.data.on_device(batch)),
             out_shardings=sharding.replicated(self.mesh),
-            compiler_options=_compiler_options(),
+            compiler_options=_compiler_options(self.mesh),
         )
 
     def context(self):
@@ -141,9 +157,10 @@ class Experiment:
     def _check_batches(self) -> None:
         config = self.config
         parts = sharding.batch_parts(self.mesh)
-        if parts % jax.process_count():
+        hosts = len({device.process_index for device in self.mesh.devices.flat})
+        if parts % hosts:
             raise UserError(
-                f'config.mesh: data x fsdp is {parts}, which {jax.process_count()} hosts cannot '
+                f'config.mesh: data x fsdp is {parts}, which {hosts} hosts cannot '
                 'share; tensor must not reach over hosts'
             )
         for key, size, pieces, what in (
@@ -179,9 +196,9 @@ class Experiment:
         return steps
 
 
-def _compiler_options() -> dict[str, str]:
+def _compiler_options(mesh: jax.sharding.Mesh) -> dict[str, str]:
     """XLA's options for the steps."""
-    if jax.default_backend() != 'cpu':
+    if mesh.devices.flat[0].platform != 'cpu':
         return {}
     # On a CPU, XLA's newer fusions of matrix products are slower than its plain ones.
     return {'xla_cpu_experimental_ynn_fusion_type': ''}

@@ -7,12 +7,13 @@ part with its share of the batch) and `tensor` (heads and MLPs cut). One device 
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,18 +47,39 @@ PARAMETER_AXES = (
 _SMALLEST_CUT = 2**12
 
 
-def make_mesh(sizes: Mapping[str, int]) -> jax.sharding.Mesh:
-    """The mesh over all devices of all hosts; a `data` of -1 takes what the other axes leave."""
-    devices = jax.device_count()
+def make_mesh(
+    sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+    """The mesh over all devices of all hosts; a `data` of -1 takes what the other axes leave.
+
+    Several slices of a TPU, which are joined by a slower network, are parts of the axis `data`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
     fsdp, tensor = sizes['fsdp'], sizes['tensor']
-    data = sizes['data'] if sizes['data'] > 0 else max(devices // (fsdp * tensor), 1)
-    if data * fsdp * tensor != devices:
+    data = sizes['data'] if sizes['data'] > 0 else max(len(devices) // (fsdp * tensor), 1)
+    if data * fsdp * tensor != len(devices):
         raise UserError(
             f'config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} is '
-            f'{data * fsdp * tensor} devices, but there are {devices}'
+            f'{data * fsdp * tensor} devices, but there are {len(devices)}'
         )
-    # Linen's modules need Auto axes; `make_mesh` alone would make Explicit ones.
-    return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    slices = 1
+    if devices[0].platform == 'tpu':  # a GPU's hosts may be called slices, too
+        slices = len({getattr(device, 'slice_index', 0) for device in devices})
+    if data % slices:
+        raise UserError(
+            f'config.mesh: data={data} does not divide over {slices} slices; '
+            'neither fsdp nor tensor may reach over them'
+        )
+    # An axis may take part of a dimension of a TPU's torus: 4x4 chips are also 8 x 2.
+    options = {'devices': devices, 'allow_split_physical_axes': True}
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh((data, fsdp, tensor), **options)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (data // slices, fsdp, tensor), (slices, 1, 1), **options
+        )
+    # Linen's modules need Auto axes, which are not the default everywhere.
+    return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:

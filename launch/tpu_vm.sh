@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Trains on one TPU VM of Compute Engine: makes it, installs, trains.
+#
+#   PROJECT=... ZONE=... NAME=run1 launch/tpu_vm.sh CONFIG WORKDIR [--config.KEY=VALUE ...]
+#
+# MACHINE_TYPE  ct6e-standard-8t (default, eight v6e chips), ct5p-hightpu-4t, tpu7x-standard-4t ...
+# IMAGE_FAMILY  of ubuntu-os-accelerator-images, default ubuntu-accel-2204-amd64-tpu-v5e-v5p-v6e;
+#               for tpu7x it is ubuntu-accel-2404-amd64-tpu-tpu7x
+# REPOSITORY    where the VM clones this repository from, default: the remote `origin`
+# CREATE=0      the VM is there already, as after a stop
+# DRY_RUN=1     prints the commands and runs none
+# WORKDIR is a folder on the VM. To remove the VM: gcloud compute instances delete NAME --zone=ZONE
+
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+
+place=(--project="${PROJECT:?}" --zone="${ZONE:?}")
+if [[ ${CREATE:-1} == 1 ]]; then
+  run gcloud compute instances create "${NAME:?}" "${place[@]}" \
+    --machine-type="${MACHINE_TYPE:-ct6e-standard-8t}" \
+    --image-project=ubuntu-os-accelerator-images \
+    --image-family="${IMAGE_FAMILY:-ubuntu-accel-2204-amd64-tpu-v5e-v5p-v6e}" \
+    --boot-disk-size=200GB --boot-disk-type=hyperdisk-balanced \
+    --maintenance-policy=TERMINATE --scopes=cloud-platform
+fi
+run gcloud compute ssh "${NAME:?}" "${place[@]}" --command="$(install_line) && $(train_line "$@")"

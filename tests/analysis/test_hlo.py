@@ -1,0 +1,190 @@
+# The lines of a program are as long as the compiler writes them.
+# ruff: noqa: E501
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vitjax.analysis.hlo import Program, group_size
+
+# Compiled on eight devices: a collective of each kind of known size, in a loop of three and outside.
+COLLECTIVES = """
+import functools, json
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec as P
+from vitjax.analysis.hlo import Program
+
+mesh = jax.make_mesh((2, 4), ('a', 'b'), axis_types=(AxisType.Auto,) * 2)
+ring = [(i, (i + 1) % 4) for i in range(4)]
+functions = {
+    'all-reduce': lambda x: jax.lax.psum(x, 'b'),
+    'all-gather': lambda x: jax.lax.all_gather(x, 'b'),
+    'reduce-scatter': lambda x: jax.lax.psum_scatter(x, 'b', tiled=True),
+    'all-to-all': lambda x: jax.lax.all_to_all(x, 'b', 0, 0),
+    'collective-permute': lambda x: jax.lax.ppermute(x, 'b', ring),
+}
+found = {}
+for kind, function in functions.items():
+    def once(x):
+        return function(x).sum()
+    def loop(x):
+        return jax.lax.scan(lambda x, _: (x * 2 + once(jnp.sin(x)), None), x, length=3)[0]
+    for name, f in (('once', once), ('loop', loop)):
+        sharded = jax.shard_map(f, mesh=mesh, in_specs=P(('a', 'b')), out_specs=P(('a', 'b'))
+            if name == 'loop' else P(), check_vma=False)
+        compiled = jax.jit(sharded).lower(jax.ShapeDtypeStruct((32, 128), jnp.float32)).compile()
+        program = Program(compiled.as_text())
+        found[f'{kind} {name}'] = [program.collective_bytes(), program.unknown_loops]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope='module')
+def found(environment):
+    result = subprocess.run(
+        [sys.executable, '-c', COLLECTIVES],
+        capture_output=True,
+        text=True,
+        env=environment(8),
+        check=True,
+    )
+    return json.loads(result.stdout)
+
+
+SHARE = 4 * 128 * 4  # bytes of a device's [4, 128] float32
+
+
+@pytest.mark.parametrize(
+    ('kind', 'sent'),
+    [
+        ('all-reduce', 2 * 3 / 4 * SHARE),
+        ('all-gather', 3 * SHARE),
+        ('reduce-scatter', 3 / 4 * SHARE),
+        ('all-to-all', 3 / 4 * SHARE),
+        ('collective-permute', SHARE),
+    ],
+)
+def test_bytes_of_compiled_collectives(found, kind, sent):
+    assert found[f'{kind} once'] == [{kind: sent}, []]
+    assert found[f'{kind} loop'] == [{kind: 3 * sent}, []]
+
+
+@pytest.mark.parametrize(
+    ('attributes', 'size'),
+    [
+        ('replica_groups={{0,1,2,3}}, use_global_device_ids=true', 4),
+        ('replica_groups={{0},{1}}', 1),
+        ('replica_groups=[32,8]<=[16,16]T(1,0)', 8),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}, x={'axis_1'}", 4),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
+        ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 4),
+        ('replica_groups={}', None),
+    ],
+)
+def test_group_size(attributes, size):
+    assert group_size(attributes) == size
+
+
+# As written for a TPU: a loop whose condition tells its length, an all-gather in two parts that share a
+# channel, a reduce-scatter made of an all-reduce, and arrays in the faster memory, S(1).
+TPU = """
+HloModule step, is_scheduled=true, num_partitions=4
+
+%start (param_0.1: bf16[64,8]) -> (bf16[64,8], bf16[256,8], u32[]) {
+  %param_0.1 = bf16[64,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-gather.1 = bf16[256,8]{1,0:T(8,128)(2,1)} all-gather(%param_0.1), channel_id=7, replica_groups={}
+  ROOT %custom-call.1 = (bf16[64,8]{1,0:T(8,128)}, /*index=1*/bf16[256,8]{1,0:S(1)}, u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%done (param_0.2: bf16[64,8]) -> bf16[256,8] {
+  %param_0.2 = bf16[64,8]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-gather.2 = bf16[256,8]{1,0:T(8,128)(2,1)} all-gather(%param_0.2), channel_id=7, replica_groups={}
+}
+
+%add (x.1: f32[], y.1: f32[]) -> f32[] {
+  %x.1 = f32[]{:T(128)} parameter(0)
+  %y.1 = f32[]{:T(128)} parameter(1)
+  ROOT %sum.1 = f32[]{:T(128)} add(%x.1, %y.1)
+}
+
+%all-reduce-scatter.3 (input.3: f32[16,8]) -> f32[4,8] {
+  %input.3 = f32[16,8]{1,0:T(8,128)} parameter(0)
+  %all-reduce.3 = f32[16,8]{1,0:T(8,128)} all-reduce(%input.3), channel_id=9, replica_groups={{0,1,2,3}}, to_apply=%add
+  %zero.3 = u32[] constant(0)
+  ROOT %dynamic-slice.3 = f32[4,8]{1,0:T(8,128)} dynamic-slice(%all-reduce.3, %zero.3, %zero.3), dynamic_slice_sizes={4,8}
+}
+
+%slice_and_update (stack.4: f32[5,4,8], kept.4: f32[5,4,8], i.4: s32[]) -> f32[5,4,8] {
+  %stack.4 = f32[5,4,8]{2,1,0:T(8,128)} parameter(0)
+  %kept.4 = f32[5,4,8]{2,1,0:T(8,128)} parameter(1)
+  %i.4 = s32[]{:T(128)} parameter(2)
+  %layer.4 = f32[1,4,8]{2,1,0:T(8,128)} dynamic-slice(%stack.4, %i.4, %i.4, %i.4), dynamic_slice_sizes={1,4,8}
+  %double.4 = f32[1,4,8]{2,1,0:T(8,128)} add(%layer.4, %layer.4)
+  ROOT %update.4 = f32[5,4,8]{2,1,0:T(8,128)} dynamic-update-slice(%kept.4, %double.4, %i.4, %i.4, %i.4)
+}
+
+%body (state.5: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8])) -> (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8]) {
+  %state.5 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) parameter(0)
+  %i.5 = s32[]{:T(128)} get-tuple-element(%state.5), index=0
+  %one.5 = s32[]{:T(128)} constant(1)
+  %next.5 = s32[]{:T(128)S(6)} add(%i.5, %one.5)
+  %stack.5 = f32[5,4,8]{2,1,0:T(8,128)} get-tuple-element(%state.5), index=1
+  %kept.5 = f32[5,4,8]{2,1,0:T(8,128)} get-tuple-element(%state.5), index=2
+  %part.5 = bf16[64,8]{1,0:S(1)} get-tuple-element(%state.5), index=3
+  %fusion.5 = f32[5,4,8]{2,1,0:T(8,128)} fusion(%stack.5, %kept.5, %i.5), kind=kLoop, calls=%slice_and_update
+  %fusion.6 = (bf16[64,8]{1,0:S(1)}, bf16[256,8]{1,0:S(1)}, u32[]{:S(2)}) fusion(%part.5), kind=kCustom, calls=%start
+  %fusion.7 = bf16[256,8]{1,0:S(1)} fusion(%part.5), kind=kCustom, calls=%done
+  ROOT %tuple.5 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) tuple(%next.5, %stack.5, %fusion.5, %part.5)
+}
+
+%condition (state.6: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8])) -> pred[] {
+  %state.6 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) parameter(0)
+  %length.6 = s32[]{:T(128)} constant(5)
+  %i.6 = s32[]{:T(128)} get-tuple-element(%state.6), index=0
+  ROOT %less.6 = pred[]{:T(512)} compare(%i.6, %length.6), direction=LT
+}
+
+ENTRY %main (state.7: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8]), grads.7: f32[16,8]) -> f32[4,8] {
+  %state.7 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) parameter(0)
+  %grads.7 = f32[16,8]{1,0:T(8,128)} parameter(1)
+  %while.7 = (s32[]{:T(128)}, f32[5,4,8]{2,1,0:T(8,128)}, f32[5,4,8]{2,1,0:T(8,128)}, bf16[64,8]{1,0:S(1)}) while(%state.7), condition=%condition, body=%body
+  %copy-start.7 = (f32[16,8]{1,0:T(8,128)S(1)}, f32[16,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%grads.7)
+  %copy-done.7 = f32[16,8]{1,0:T(8,128)S(1)} copy-done(%copy-start.7)
+  ROOT %fusion.8 = f32[4,8]{1,0:T(8,128)} fusion(%copy-done.7), kind=kCustom, calls=%all-reduce-scatter.3
+}
+"""
+
+
+def test_a_program_of_a_tpu():
+    program = Program(TPU)
+    assert program.executions == {'main': 1, 'body': 5}
+    assert program.unknown_loops == []
+    assert program.collective_bytes() == {
+        'all-gather': 5 * 3 * 64 * 8 * 2,  # once, though both of its parts show it
+        'reduce-scatter': 16 * 8 * 4 * 3 // 4,
+    }
+
+
+def test_memory_traffic_of_a_tpu():
+    layer = 4 * 8 * 4
+    index = 4
+    # A slice is read, a slice is written, neither stack whole; and the counter is added to.
+    loop = 5 * (layer + layer + index + 2 * index)
+    copy = 16 * 8 * 4  # into the faster memory, which does not count
+    assert Program(TPU).memory_bytes() == loop + copy + layer
+
+
+def test_a_loop_of_unknown_length_counts_once_and_is_named():
+    program = Program(TPU.replace('direction=LT', 'direction=NE'))
+    assert program.executions == {'main': 1, 'body': 1}
+    assert program.unknown_loops == ['while.7']
+
+
+def test_a_loop_counts_in_steps():
+    assert Program(TPU.replace('constant(1)', 'constant(2)')).executions['body'] == 3
+
+
+def test_the_compilers_own_count_is_taken():
+    known = 'body=%body, backend_config={"known_trip_count":{"n":"11"}}'
+    assert Program(TPU.replace('body=%body', known)).executions['body'] == 11

@@ -1,0 +1,130 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vitjax.analysis.flops import model_cost
+from vitjax.analysis.planning import Plan, meshes, roofline, used_and_limit
+from vitjax.analysis.topologies import CHIPS, parse_topology
+from vitjax.config import complete, read_config
+from vitjax.training.experiment import Experiment
+
+PLAN = """
+import dataclasses, json, sys
+import jax
+from vitjax.analysis.planning import plan_step
+from vitjax.analysis.topologies import parse_topology
+from vitjax.config import read_config
+from vitjax.training.experiment import Experiment
+
+found = {}
+for case in sys.argv[2:]:
+    data, fsdp = case.split('x')
+    changes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'model.width': '64', 'model.drop_path': '0'}
+    changes |= {'data.name': 'folder', 'data.path': '/nowhere', 'model.scan': 'True'}
+    experiment = Experiment(read_config(sys.argv[1], changes), jax.devices(), read_data=False)
+    plan = plan_step(experiment, parse_topology('v5e:2x4'))
+    found[case] = dataclasses.asdict(plan)
+    found['parameters'] = sum(x.size for x in jax.tree.leaves(experiment.abstract_state.params))
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope='module')
+def plans(recipe, environment):
+    """Plans of a tiny model on eight CPU devices, by mesh, and its number of parameters."""
+    command = [sys.executable, '-c', PLAN, recipe, '8x1', '1x8']
+    result = subprocess.run(command, capture_output=True, text=True, env=environment(8), check=True)
+    return json.loads(result.stdout)
+
+
+def test_a_plan_of_copies_reduces_all_gradients_once(plans):
+    gradients = 4 * plans['parameters']
+    sent = plans['8x1']['collectives']
+    assert sent.keys() == {'all-reduce'}
+    assert 0 <= sent['all-reduce'] - 2 * 7 / 8 * gradients < 1000  # and a few metrics
+
+
+def test_a_plan_of_parts_gathers_and_holds_less(plans):
+    assert plans['1x8']['collectives']['all-gather'] > 0
+    assert plans['1x8']['memory']['arguments'] < 0.5 * plans['8x1']['memory']['arguments']
+
+
+def test_flops_do_not_depend_on_the_mesh(plans, recipe):
+    """Three forward passes an example, but for the gradient of the images."""
+    config = read_config(str(recipe), {'model.width': '64'})
+    _, forward = model_cost(Experiment(config, read_data=False).model)
+    embedding = 2 * 4 * 16 * 64  # patches, values of each, width
+    assert plans['8x1']['flops'] == config.batch_size * (3 * forward - embedding)
+    assert plans['1x8']['flops'] == plans['8x1']['flops']
+
+
+def test_a_plan_names_what_binds(plans):
+    plan = Plan(**plans['8x1'])
+    assert plan.fits
+    assert plan.step_seconds == plan.seconds[plan.bound] == max(plan.seconds.values()) > 0
+    assert plan.unknown_loops == []
+
+
+def test_roofline():
+    chip = CHIPS['v5e']
+    topology = parse_topology('v5e:2x4', slices=2)
+    seconds = roofline(topology, 16 * chip.flops, 2 * chip.memory_bandwidth, 3 * chip.interconnect)
+    assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 3})
+
+
+def test_two_devices_share_a_chip():
+    chip = CHIPS['tpu7x']
+    topology = parse_topology('tpu7x:2x2x1')
+    seconds = roofline(topology, 4 * chip.flops, chip.memory_bandwidth, chip.interconnect)
+    assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 2})
+
+
+def test_a_step_that_does_not_fit():
+    message = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm.'
+    needed, limit = used_and_limit(message)
+    assert (needed / 2**30, limit / 2**30) == (26.5, 15.75)
+    plan = Plan(flops=1, needed=needed, limit=limit)
+    assert not plan.fits
+    assert plan.bound is None
+    assert plan.step_seconds == float('inf')
+    with pytest.raises(RuntimeError, match='some other'):
+        used_and_limit('RESOURCE_EXHAUSTED: some other resource')
+
+
+@pytest.mark.parametrize(
+    ('devices', 'slices'), [(1, 1), (4, 1), (8, 1), (16, 2), (24, 3), (256, 1)]
+)
+def test_meshes_of_a_search(devices, slices):
+    tried = list(meshes(devices, slices))
+    assert len({tuple(mesh.values()) for mesh in tried}) == len(tried) > 0
+    for mesh in tried:
+        assert np.prod(list(mesh.values())) == devices
+        assert mesh['data'] % slices == 0
+    assert {'data': slices, 'fsdp': devices // slices, 'tensor': 1} in tried
+
+
+def shapes(batch):
+    return {name: (value.shape, value.dtype) for name, value in batch.items()}
+
+
+def test_unread_images_have_the_shapes_of_read_ones(recipe):
+    config = read_config(str(recipe))
+    assert_same_batches(config, Experiment(config).data)
+
+
+def test_unread_sentences_have_the_shapes_of_read_ones(translation_config):
+    config = complete(translation_config)
+    assert_same_batches(config, Experiment(config).data)
+
+
+def assert_same_batches(config, data):
+    changes = {'data.path': '/nowhere'}
+    unread = Experiment(complete(config, changes), read_data=False)
+    batch = next(iter(data.train_batches(config.batch_size, (0, 1))))
+    assert shapes(unread.abstract_batch()) == shapes(batch)
+    for found, expected in zip(unread.data.model_inputs, data.model_inputs, strict=True):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    assert unread.lengths.total > 0

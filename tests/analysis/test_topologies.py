@@ -1,0 +1,118 @@
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vitjax.analysis import topologies
+from vitjax.analysis.topologies import CHIPS, parse_topology
+from vitjax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected', 'chips'),
+    [
+        ('v5e:4x4', 'v5e:4x4', 16),
+        ('V5E:2x4', 'v5e:2x4', 8),
+        ('v5litepod-16', 'v5e:4x4', 16),
+        ('v5e-256', 'v5e:16x16', 256),
+        ('v6e-8', 'v6e:2x4', 8),
+        ('v6e-4x8', 'v6e:4x8', 32),
+        ('v4-8', 'v4:2x2x1', 4),
+        ('v5p-8', 'v5p:2x2x1', 4),
+        ('v5p-128', 'v5p:4x4x4', 64),
+        ('v5p:4x4x12', 'v5p:4x4x12', 192),
+        ('tpu7x-8', 'tpu7x:2x2x1', 4),
+        ('v7x:2x2x2', 'tpu7x:2x2x2', 8),
+    ],
+)
+def test_names(name, expected, chips):
+    topology = parse_topology(name)
+    assert (str(topology), topology.chips) == (expected, chips)
+    assert parse_topology(str(topology)) == topology
+
+
+def test_slices():
+    topology = parse_topology('v5e:2x2', slices=3)
+    assert (str(topology), topology.chips) == ('3 x v5e:2x2', 12)
+
+
+@pytest.mark.parametrize(
+    ('name', 'slices', 'words'),
+    [
+        ('v5e', 1, ['v5e:4x4', 'v5litepod-16', ', '.join(CHIPS)]),
+        ('v5f:4x4', 1, ["unknown chip 'v5f'", 'did you mean']),
+        ('v5e:3x4', 1, ['v5e has no 3x4', '2x4, 4x4']),
+        ('v5e:4x4x4', 1, ['v5e has no 4x4x4']),
+        ('v5p:4x4', 1, ['v5p has no 4x4', '2x2x1']),
+        ('v5p:4x4x6', 1, ['v5p has no 4x4x6']),
+        ('v5litepod-12', 1, ['there is no v5litepod-12', 'v5litepod-8, v5litepod-16']),
+        ('v5p-4', 1, ['there is no v5p-4', 'v5p-8, v5p-16']),
+        ('v5e:4x4', 0, ['--num_slices']),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(name, slices, words):
+    with pytest.raises(UserError) as error:
+        parse_topology(name, slices)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_every_name_by_count_is_of_one_shape():
+    for kind, chip in CHIPS.items():
+        for shape in chip.shapes:
+            topology = parse_topology(f'{kind}:{shape}')
+            assert parse_topology(f'{kind}-{chip.cores * topology.chips}') == topology
+
+
+def test_without_the_compiler_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'vitjax\[plan-tpu\]'"):
+        topologies.devices(parse_topology('v5e:2x2'))
+
+
+MESHES = """
+import json
+from vitjax.analysis.topologies import CHIPS, compile_only, devices, parse_topology
+from vitjax.errors import UserError
+from vitjax.training.sharding import make_mesh
+
+compile_only()
+found = {}
+for kind, chip in CHIPS.items():
+    for shape in chip.shapes:
+        parts = devices(parse_topology(f'{kind}:{shape}'))
+        make_mesh({'data': -1, 'fsdp': len(parts), 'tensor': 1}, parts)
+        if len(parts) >= 8:
+            make_mesh({'data': -1, 'fsdp': len(parts) // 4, 'tensor': 2}, parts)
+        found[f'{kind}:{shape}'] = len(parts)
+parts = devices(parse_topology('v5e:2x4', 2))
+mesh = make_mesh({'data': -1, 'fsdp': 4, 'tensor': 1}, parts)
+found['slices'] = [sorted({part.slice_index for part in row.flat}) for row in mesh.devices]
+try:
+    make_mesh({'data': 1, 'fsdp': 16, 'tensor': 1}, parts)
+except UserError as error:
+    found['error'] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason="needs pip install 'vitjax[plan-tpu]'"
+)
+def test_the_compiler_knows_every_topology_and_meshes_fit_on_it(environment):
+    result = subprocess.run(
+        [sys.executable, '-c', MESHES],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    found = json.loads(result.stdout)
+    assert found.pop('slices') == [[0], [0], [1], [1]]
+    assert 'data=1 does not divide over 2 slices' in found.pop('error')
+    for name, count in found.items():
+        topology = parse_topology(name)
+        assert count == topology.chips * topology.chip.devices

@@ -1,0 +1,122 @@
+import importlib.util
+import json
+
+import pytest
+
+from vitjax.analysis import topologies
+from vitjax.analysis.planning import Plan
+from vitjax.cli import main
+
+FITTING = Plan(
+    flops=3 * 10**12,
+    memory={'arguments': 2**30, 'temporaries': 2**31, 'output': 0, 'program': 2**20},
+    collectives={'all-reduce': 5 * 2**20},
+    memory_traffic=2**32,
+    seconds={'compute': 0.001, 'memory': 0.005, 'interconnect': 0.0001},
+)
+TOO_LARGE = Plan(flops=3 * 10**12, needed=int(26.5 * 2**30), limit=int(15.75 * 2**30))
+
+
+@pytest.fixture
+def planned(monkeypatch, recipe):
+    """Runs `vitjax plan` with plans that are given, not compiled: (exit code, stdout, stderr)."""
+    given = []
+
+    def run(plans, *args, devices=16):
+        given[:] = plans
+        monkeypatch.setattr(topologies, 'devices', lambda topology: [object()] * devices)
+        return main(['plan', '--config', str(recipe), '--topology', 'v5e:4x4', '--debug', *args])
+
+    class Experiment:
+        def __init__(self, config, devices, read_data):
+            assert not read_data
+            self.mesh = type('Mesh', (), {'shape': dict(config.mesh)})
+
+    monkeypatch.setattr('vitjax.training.experiment.Experiment', Experiment)
+    monkeypatch.setattr('vitjax.analysis.planning.plan_step', lambda *_: given.pop(0))
+    monkeypatch.setattr(topologies, 'compile_only', lambda: None)
+    return run
+
+
+def test_a_table(planned, capsys):
+    assert planned([FITTING], '--config.mesh.fsdp=16') == 0
+    title, verdict, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith('vit, batch 16, float32, on v5e:4x4 (16 chips), mesh data -1 x fsdp 16')
+    assert verdict == 'fits: 3.00 of 16.00 GiB a device'
+    assert [row[:20].strip() for row in rows] == [
+        *FITTING.memory,
+        'FLOPs',
+        'all-reduce',
+        'memory traffic',
+        'step time, estimate',
+    ]
+    assert '5.00 ms   bound by memory: compute 1.00, memory 5.00' in rows[-1]
+
+
+def test_what_does_not_fit_is_a_result(planned, capsys):
+    assert planned([TOO_LARGE]) == 0
+    assert 'does not fit: 26.50 of 15.75 GiB a device' in capsys.readouterr().out
+    assert planned([TOO_LARGE], '--json') == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row['fits'] is False
+    assert row['bound'] is None
+    assert row['needed'] == TOO_LARGE.needed
+
+
+def test_json(planned, capsys):
+    assert planned([FITTING], '--json') == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row['fits'] is True
+    assert row['chips'] == 16
+    assert row['bound'] == 'memory'
+    assert row['memory'] == FITTING.memory
+    assert row['collectives'] == FITTING.collectives
+
+
+def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned, capsys):
+    def taking(seconds):
+        return Plan(flops=1, memory={'arguments': 1}, seconds={'compute': seconds})
+
+    plans = [TOO_LARGE, TOO_LARGE, TOO_LARGE, taking(2), taking(3), *[taking(4)] * 9]
+    assert planned(plans, '--search', '--config.batch_size=64') == 0
+    *lines, recommended = capsys.readouterr().out.splitlines()
+    assert [line.split(',')[0] for line in lines[:5]] == [
+        *['data 16 x fsdp 1 x tensor 1'] * 2,
+        *['data 4 x fsdp 4 x tensor 1'] * 2,
+        'data 1 x fsdp 16 x tensor 1',
+    ]
+    assert recommended == (
+        'recommended: --config.mesh.data=4 --config.mesh.fsdp=4 --config.mesh.tensor=1 '
+        '--config.model.remat=True'
+    )
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--topology', 'v5e:5x5'], 'v5e has no 5x5; there are 1x1, 2x2'),
+        (['--topology', 'v5litepod-17'], 'there is no v5litepod-17'),
+        (['--topology', 'v5e:2x2', '--num_slices', '0'], '--num_slices'),
+        (['--topology', 'v5e:2x2', '--config.mesh.fsd=2'], "'fsd'; did you mean 'fsdp'?"),
+    ],
+)
+def test_mistakes(words, message, recipe, capsys):
+    assert main(['plan', '--config', str(recipe), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason="needs pip install 'vitjax[plan-tpu]'"
+)
+def test_the_real_compiler(recipe, vitjax):
+    tiny = ['--config', recipe, '--json', '--config.model.drop_path=0']
+    code, out, err = vitjax('plan', *tiny, '--topology', 'v5litepod-4')
+    assert code == 0, err
+    row = json.loads(out)
+    assert row['fits']
+    assert row['mesh'] == {'data': 4, 'fsdp': 1, 'tensor': 1}
+    assert row['collectives']['all-reduce'] > 0
+    code, _, err = vitjax('plan', *tiny, '--topology', 'v5e:2x2', '--config.mesh.fsdp=3')
+    assert code == 2
+    assert 'config.mesh: data=1 x fsdp=3 x tensor=1 is 3 devices, but there are 4' in err

@@ -1,0 +1,317 @@
+"""What a compiled program moves between devices and to and from memory, read from its HLO text.
+
+XLA's own cost analysis counts the body of a loop once. Here it counts as often as it runs, which XLA
+writes at the loop or which the loop's condition `i < constant` tells.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+
+COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
+
+_ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
+_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')
+_INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
+_CALLED = re.compile(r'(?:calls|to_apply|body|\w+_computations?)=(\{[^}]*\}|%?[\w.-]+)')
+# These move nothing themselves.
+_FREE = {
+    *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional'),
+    *('call', 'after-all', 'partition-id', 'replica-id', 'opt-barrier', 'iota', 'copy-done'),
+}
+_SLICES = ('dynamic-slice', 'slice', 'gather')
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """Bytes of an array, and whether it lies in the device's main memory."""
+
+    bytes: int
+    in_memory: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation: `%name = arrays opcode(operands), attributes`."""
+
+    name: str
+    opcode: str
+    arrays: tuple[Array, ...]
+    operands: tuple[str, ...]
+    attributes: str
+    is_root: bool
+
+    @property
+    def kind(self) -> str | None:
+        """Which collective this is, or starts."""
+        kind = self.opcode.removesuffix('-start')
+        return kind if kind in COLLECTIVES else None
+
+    @property
+    def called(self) -> list[str]:
+        """The computations it calls; a loop's condition is not among them."""
+        groups = _CALLED.findall(self.attributes)
+        return [name for group in groups for name in re.findall(r'[\w.-]+', group)]
+
+
+class Program:
+    """A compiled program.
+
+    Args:
+      text: of `Compiled.as_text()`, for one device.
+
+    Attributes:
+      unknown_loops: names of the loops whose number of runs could not be told; they count once.
+    """
+
+    def __init__(self, text: str):
+        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.unknown_loops: list[str] = []
+        devices = [int(n) for n in re.findall(r'(?:num_partitions|replica_count)=(\d+)', text)]
+        self._devices = math.prod(devices)
+        self._entry, current = None, {}
+        for line in text.splitlines():
+            if match := _COMPUTATION.match(line):
+                current = self.computations.setdefault(match[2], {})
+                self._entry = match[2] if match[1] else self._entry
+            elif match := _INSTRUCTION.match(line):
+                root, name, shapes, opcode, rest = match.groups()
+                operands, attributes = _split(rest)
+                if opcode == 'parameter' or opcode == 'constant':
+                    attributes = operands
+                current[name] = Instruction(
+                    name,
+                    opcode,
+                    _arrays(shapes),
+                    tuple(re.findall(r'%([\w.-]+)', operands)),
+                    attributes,
+                    bool(root),
+                )
+
+    @functools.cached_property
+    def executions(self) -> dict[str, int]:
+        """Computation -> how often it runs, fusions and reductions apart; of a branch each counts."""
+        times = collections.Counter()
+
+        def visit(name: str, count: int) -> None:
+            times[name] += count
+            for instruction in self.computations[name].values():
+                if instruction.opcode in ('while', 'conditional', 'call', 'async-start'):
+                    runs = self._runs(instruction) if instruction.opcode == 'while' else 1
+                    for called in instruction.called:
+                        visit(called, count * runs)
+
+        visit(self._entry, 1)
+        return dict(times)
+
+    def collective_bytes(self) -> dict[str, int]:
+        """Collective -> bytes that a device sends in one run of the program.
+
+        Counted as by the ring algorithms in a group of g devices: of the bytes it starts with, a device
+        sends (g - 1) times as many in an all-gather, (g - 1) / g of them in a reduce-scatter and an
+        all-to-all, twice that in an all-reduce, and all of them in a collective-permute.
+        """
+        sent = collections.Counter()
+        for name, times in self.executions.items():
+            # The parts of an asynchronous collective, each in a fusion, share its channel.
+            seen = set()
+            for inside, instruction in self._with_fusions(name):
+                kind = instruction.kind
+                channel = re.search(r'channel_id=(\d+)', instruction.attributes)
+                if not kind or (channel and (kind, channel[1]) in seen):
+                    continue
+                seen.add((kind, channel[1] if channel else instruction.name))
+                if inside.startswith('all-reduce-scatter'):
+                    kind = 'reduce-scatter'
+                size = sum(a.bytes for a in self._operand_arrays(inside, instruction))
+                sent[kind] += round(times * size * self._share(kind, instruction))
+        return {kind: sent[kind] for kind in COLLECTIVES if sent[kind]}
+
+    def memory_bytes(self) -> int:
+        """Bytes that a device reads from and writes to its main memory in one run.
+
+        Each instruction or fusion reads its operands and writes its results, but of a slice only what
+        is sliced. What lies in faster memory (a TPU's VMEM) does not count.
+        """
+        return sum(
+            times * self._traffic(name, instruction)
+            for name, times in self.executions.items()
+            for instruction in self.computations[name].values()
+        )
+
+    def _with_fusions(self, name: str):
+        """(computation, instruction) of a computation and of what is fused in it."""
+        for instruction in self.computations[name].values():
+            yield name, instruction
+            if instruction.opcode == 'fusion':
+                for called in instruction.called:
+                    yield from self._with_fusions(called)
+
+    def _runs(self, loop: Instruction) -> int:
+        """How often a loop runs: XLA says it, or the loop counts in steps from a constant to one."""
+        if known := re.search(r'known_trip_count[":{\s]+n[":\s]+(\d+)', loop.attributes):
+            return int(known[1])
+        condition = re.search(r'condition=%?([\w.-]+)', loop.attributes)[1]
+        inside = {i.name: i for _, i in self._with_fusions(condition)}
+        compared = [i for i in inside.values() if i.opcode == 'compare']
+        limits = [int(i.attributes) for i in inside.values() if i.opcode == 'constant']
+        counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
+        if [len(compared), len(limits), len(counters)] == [1, 1, 1]:
+            position = int(re.search(r'index=(\d+)', counters[0].attributes)[1])
+            step = self._step(self.computations[loop.called[0]], position)
+            if step and 'direction=LT' in compared[0].attributes:
+                return math.ceil(limits[0] / step)
+        self.unknown_loops.append(loop.name)
+        return 1
+
+    def _step(self, body: dict[str, Instruction], position: int) -> int | None:
+        """What a loop's body adds to its counter, an element of its state."""
+        root = next(instruction for instruction in body.values() if instruction.is_root)
+        if root.opcode != 'tuple':
+            return None
+        added = _through(body, root.operands[position], ('copy', 'bitcast'))
+        if added.opcode == 'fusion':
+            body = self.computations[added.called[0]]
+            added = next(instruction for instruction in body.values() if instruction.is_root)
+        steps = [body[operand] for operand in added.operands if body[operand].opcode == 'constant']
+        return int(steps[0].attributes) if added.opcode == 'add' and len(steps) == 1 else None
+
+    def _share(self, kind: str, instruction: Instruction) -> float:
+        """Bytes sent for each byte of the operands."""
+        if kind == 'collective-permute':
+            return 1
+        group = group_size(instruction.attributes) or self._devices
+        if kind == 'all-gather':
+            return group - 1
+        return (2 if kind == 'all-reduce' else 1) * (group - 1) / group
+
+    def _operand_arrays(self, name: str, instruction: Instruction) -> list[Array]:
+        known = self.computations[name]
+        return [array for operand in instruction.operands for array in known[operand].arrays]
+
+    def _traffic(self, name: str, instruction: Instruction) -> int:
+        if instruction.opcode in _FREE or instruction.opcode.endswith(('-done', '-update')):
+            return 0
+        if instruction.opcode == 'custom-call' and 'AllocateBuffer' in instruction.attributes:
+            return 0
+        if instruction.opcode in _SLICES:
+            return 2 * _in_memory(instruction.arrays)
+        if instruction.opcode.removesuffix('-start') in _SLICES:
+            result = instruction.arrays[1]  # the operand comes first
+            return result.bytes + _in_memory((result,))
+        known = self.computations[name]
+        if instruction.opcode == 'dynamic-update-slice':
+            return 2 * _in_memory(known[instruction.operands[1]].arrays)
+        operands = [known[operand] for operand in instruction.operands]
+        if instruction.opcode == 'fusion':
+            return self._fusion_traffic(instruction, operands)
+        # The results of an asynchronous start are the real one, its operand and its state.
+        results = instruction.arrays[: 1 if instruction.opcode.endswith('-start') else None]
+        return _in_memory(results) + sum(_in_memory(operand.arrays) for operand in operands)
+
+    def _fusion_traffic(self, fusion: Instruction, operands: list[Instruction]) -> int:
+        name = fusion.called[0]
+        total = 0
+        for position, operand in enumerate(operands):
+            if whole := _in_memory(operand.arrays):
+                total += self._read(name, self._parameter(name, position), whole)
+        inside = self.computations[name]
+        root = next(instruction for instruction in inside.values() if instruction.is_root)
+        made = root.operands if root.opcode == 'tuple' else (root.name,)
+        for result, array in zip(made, fusion.arrays, strict=False):
+            if array.in_memory:
+                total += self._written(name, result, array.bytes)
+        return total
+
+    def _parameter(self, name: str, position: int) -> str:
+        """The name of a parameter of a fused computation."""
+        return next(
+            instruction.name
+            for instruction in self.computations[name].values()
+            if instruction.opcode == 'parameter' and int(instruction.attributes) == position
+        )
+
+    def _read(self, name: str, value: str, whole: int) -> int:
+        """Bytes that a fused computation reads of one of its values, which has `whole`."""
+        total = 0
+        for user in self.computations[name].values():
+            for position, operand in enumerate(user.operands):
+                if operand != value:
+                    continue
+                if user.opcode in _SLICES and position == 0:
+                    total += sum(array.bytes for array in user.arrays)
+                elif user.opcode == 'bitcast':
+                    total += self._read(name, user.name, whole)
+                elif user.opcode == 'fusion':
+                    called = user.called[0]
+                    total += self._read(called, self._parameter(called, position), whole)
+                elif user.opcode != 'dynamic-update-slice' or position > 0:
+                    return whole
+        return min(total, whole)
+
+    def _written(self, name: str, value: str, whole: int) -> int:
+        """Bytes that a fused computation writes for one of its results, which has `whole`."""
+        inside = self.computations[name]
+        made = _through(inside, value, ('bitcast',))
+        if made.opcode == 'parameter':
+            return 0
+        if made.opcode == 'dynamic-update-slice':
+            return sum(array.bytes for array in inside[made.operands[1]].arrays)
+        if made.opcode == 'fusion' and len(made.arrays) == 1:
+            called = made.called[0]
+            root = next(i for i in self.computations[called].values() if i.is_root)
+            return self._written(called, root.name, whole)
+        return whole
+
+
+def group_size(attributes: str) -> int | None:
+    """Devices in each of the groups of a collective; None where all are one group.
+
+    >>> group_size('replica_groups={{0,1},{2,3}}'), group_size('replica_groups=[2,4]<=[8]')
+    (2, 4)
+    >>> group_size("replica_groups=mesh['a'=4,'b'=2] {'a','b':(1)2}")
+    8
+    """
+    if match := re.search(r'replica_groups=\{\{([\d,]+)\}', attributes):
+        return match[1].count(',') + 1
+    if match := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
+        return int(match[1])
+    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\] \{([^}]*)\}', attributes):
+        axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match[2])
+        return math.prod(int(part) if part else axes[name] for name, part in parts)
+    return None
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """Operands and attributes of what follows an opcode's parenthesis."""
+    depth = 1
+    for index, letter in enumerate(rest):
+        depth += (letter == '(') - (letter == ')')
+        if depth == 0:
+            return rest[:index], rest[index + 1 :]
+    return rest, ''
+
+
+def _arrays(shapes: str) -> tuple[Array, ...]:
+    """The arrays of a type; `S(n)` in a layout says in which memory one lies, 0 is the main one."""
+    found = []
+    for dtype, sizes, layout in _ARRAY.findall(shapes):
+        digits = re.search(r'\d+', dtype)
+        bits = 8 if dtype == 'pred' else int(digits[0]) if digits else 0
+        elements = math.prod(int(size.removeprefix('<=')) for size in sizes.split(',') if size)
+        found.append(Array(math.ceil(elements * bits / 8), not re.search(r'S\([1-9]', layout)))
+    return tuple(found)
+
+
+def _in_memory(arrays: tuple[Array, ...]) -> int:
+    return sum(array.bytes for array in arrays if array.in_memory)
+
+
+def _through(inside: dict[str, Instruction], name: str, opcodes: tuple[str, ...]) -> Instruction:
+    """The instruction of a name, or what it is only a copy or another view of."""
+    while inside[name].opcode in opcodes:
+        name = inside[name].operands[0]
+    return inside[name]

@@ -1,0 +1,138 @@
+"""What a training step takes on hardware that is not here: memory, FLOPs, traffic and time.
+
+The step is compiled as it would be for training. Its time is estimated as that of a roofline (Williams et
+al. 2009): the longest of what matrix products, memory traffic and collectives take at the rates that the
+chip's maker states, as if they overlapped fully and all links were busy. Measured steps are slower.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vitjax.analysis.flops import count_jaxpr
+from vitjax.analysis.hlo import Program
+from vitjax.analysis.topologies import Topology
+
+# bfloat16 products that a product of two float32 matrices takes at each precision.
+_PASSES = {'default': 1, 'high': 3, 'highest': 6}
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one step takes.
+
+    Attributes:
+      flops: of matrix products and convolutions, on all devices together.
+      memory: bytes a device by what holds them, empty if the step does not fit.
+      needed, limit: bytes a device that the compiler would need and has, if the step does not fit.
+      collectives: bytes that a device sends, by kind.
+      memory_traffic: bytes that a device reads and writes.
+      seconds: that each resource takes at its full rate.
+      unknown_loops: loops whose length could not be told; they count once.
+    """
+
+    flops: int
+    memory: dict[str, int] = dataclasses.field(default_factory=dict)
+    needed: int = 0
+    limit: int = 0
+    collectives: dict[str, int] = dataclasses.field(default_factory=dict)
+    memory_traffic: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    unknown_loops: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return not self.needed
+
+    @property
+    def bound(self) -> str | None:
+        """What takes longest."""
+        return max(self.seconds, key=self.seconds.get) if self.seconds else None
+
+    @property
+    def step_seconds(self) -> float:
+        return max(self.seconds.values(), default=math.inf)
+
+
+def plan_step(experiment: Any, topology: Topology) -> Plan:
+    """Compiles the training step of an `Experiment` that was made for the devices of a topology.
+
+    A step that does not fit into the memory is a result, not an error.
+    """
+    step = experiment.train_step()
+    arguments = (experiment.abstract_state, experiment.abstract_batch())
+    with experiment.context():
+        traced = step.trace(*arguments)
+        flops = count_jaxpr(traced.jaxpr.jaxpr)
+        lowered = traced.lower()
+        try:
+            compiled = lowered.compile()
+        except Exception as error:  # XLA's errors have no common class
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            needed, limit = used_and_limit(str(error))
+            return Plan(flops, needed=needed, limit=limit)
+    stats = compiled.memory_analysis()
+    memory = {
+        'arguments': stats.argument_size_in_bytes,
+        'temporaries': stats.temp_size_in_bytes,
+        # The new state takes the place of the old one, which is given away.
+        'output': stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        'program': stats.generated_code_size_in_bytes,
+    }
+    program = Program(compiled.as_text())
+    precision = experiment.config.precision
+    passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]
+    collectives, traffic = program.collective_bytes(), program.memory_bytes()
+    return Plan(
+        flops=flops,
+        memory=memory,
+        collectives=collectives,
+        memory_traffic=traffic,
+        seconds=roofline(topology, passes * flops, traffic, sum(collectives.values())),
+        unknown_loops=tuple(program.unknown_loops),
+    )
+
+
+def roofline(topology: Topology, flops: float, memory: float, sent: float) -> dict[str, float]:
+    """Seconds that each resource takes at its full rate.
+
+    Args:
+      topology: the chips.
+      flops: bfloat16 operations on all devices together.
+      memory: bytes that a device reads and writes.
+      sent: bytes that a device sends.
+    """
+    chip = topology.chip
+    return {
+        'compute': flops / topology.chips / chip.flops,
+        'memory': memory * chip.devices / chip.memory_bandwidth,
+        'interconnect': sent * chip.devices / chip.interconnect,
+    }
+
+
+def used_and_limit(message: str) -> tuple[int, int]:
+    """Bytes that the compiler would need and those it has, from its error.
+
+    >>> used_and_limit('Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm.')
+    (28454158336, 16911433728)
+    """
+    match = re.search(r'Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)', message)
+    if not match:
+        raise RuntimeError(message)
+    return tuple(
+        int(float(number) * _UNITS[unit])
+        for number, unit in (match.groups()[:2], match.groups()[2:])
+    )
+
+
+def meshes(devices: int, slices: int = 1) -> Iterator[dict[str, int]]:
+    """The meshes that a search tries: copies alone, parameters cut over a slice, and a part of both."""
+    in_slice = devices // slices
+    for tensor in (1, 2):
+        sizes = {1, in_slice // tensor, 2 ** (int(math.log2(in_slice)) // 2)}
+        for fsdp in sorted(size for size in sizes if size and in_slice % (size * tensor) == 0):
+            yield {'data': devices // (fsdp * tensor), 'fsdp': fsdp, 'tensor': tensor}
