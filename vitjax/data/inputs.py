@@ -98,7 +98,7 @@ class ImageData:
 
 def open_images(config: ml_collections.ConfigDict) -> ImageData:
     """Opens the images that a config names; UserError if they are not there."""
-    data, model = config.data, config.model
+    data = config.data
     train = open_source(data.name, data.train_split, data.path)
     evaluation = open_source(data.name, data.eval_split, data.path)
     return ImageData(train, evaluation, _preprocess(config), train.labels, config)
