@@ -55,6 +55,8 @@ def test_json_has_scores_and_the_n_best(run, numbers):
         (['--n_best', 5, 'a'], b'', '--n_best must be from 1 to --beam_size, which is 4'),
         (['--average', 99, 'a'], b'', '99 checkpoints to average, but there are 3'),
         (['--attention', 'map.png', ''], b'', '--attention: there is no text to draw'),
+        (['--attention', 'no/map.png', 'a'], b'', 'no/map.png is no place for a .png file'),
+        (['--attention', 'map.jpg', 'a'], b'', 'map.jpg is no place for a .png file'),
     ],
 )
 def test_mistakes_are_one_line(run, arguments, stdin, message):

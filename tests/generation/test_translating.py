@@ -41,13 +41,13 @@ def test_a_long_text_is_translated_in_parts(pretrained, numbers):
     assert english in found.text
 
 
-def test_parts_are_cut_where_sentences_or_words_end(pretrained):
+def test_parts_are_sentences_or_cut_between_words(pretrained):
     preprocess = pretrained.preprocess
     text = '일 이 삼. ' * 9 + '삼' * 50
     parts = split(preprocess, text)
     assert ''.join(parts).replace(' ', '') == text.replace(' ', '')
     assert all(preprocess.length(part) <= preprocess.max_length for part in parts)
-    assert parts[0].endswith('.')
+    assert parts[:9] == ['일 이 삼.'] * 9
     assert split(preprocess, '일 이') == ['일 이']
 
 

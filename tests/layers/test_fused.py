@@ -48,9 +48,10 @@ def test_what_cudnn_is_given_is_the_lookup(mask, monkeypatch):
     """cuDNN itself needs a GPU; here the same call goes to XLA."""
     call = jax.nn.dot_product_attention
 
-    def without_cudnn(*inputs, implementation, **options):
+    def without_cudnn(*inputs, mask, implementation):
         assert implementation == 'cudnn'
-        return call(*inputs, **options)
+        assert mask is None or mask.shape[2:] == (T, S)  # of cuDNN's a query may not be left out
+        return call(*inputs, mask=mask)
 
     monkeypatch.setattr(jax.nn, 'dot_product_attention', without_cudnn)
     found = fused.cudnn_attention(QUERY, KEY, VALUE, mask)
@@ -75,11 +76,12 @@ def test_a_module_with_another_kernel_computes_the_same(weights):
     ('platform', 'dtype', 'queries', 'width', 'mask', 'expected'),
     [
         ('cpu', 'bfloat16', 2048, 64, None, 'xla'),
-        ('gpu', 'bfloat16', 197, 64, None, 'cudnn'),
-        ('gpu', 'bfloat16', 197, 64, (1, 1, 197, 197), 'cudnn'),
-        ('gpu', 'float32', 197, 64, None, 'xla'),
-        ('gpu', 'bfloat16', 197, 60, None, 'xla'),
-        ('gpu', 'bfloat16', 197, 256, None, 'xla'),
+        ('gpu', 'bfloat16', 196, 64, None, 'cudnn'),
+        ('gpu', 'bfloat16', 197, 64, None, 'xla'),
+        ('gpu', 'bfloat16', 196, 64, (8, 1, 1, 196), 'xla'),
+        ('gpu', 'float32', 196, 64, None, 'xla'),
+        ('gpu', 'bfloat16', 196, 60, None, 'xla'),
+        ('gpu', 'bfloat16', 196, 256, None, 'xla'),
         ('gpu', 'bfloat16', 1, 64, None, 'xla'),
         ('tpu', 'bfloat16', 197, 64, None, 'xla'),
         ('tpu', 'bfloat16', 1025, 64, None, 'splash'),

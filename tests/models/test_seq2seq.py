@@ -7,6 +7,7 @@ import pytest
 
 import vitjax
 from vitjax.errors import UserError
+from vitjax.layers.transformer import Decoder
 from vitjax.models.seq2seq import Transformer
 
 B, S, T, V = 3, 7, 6, 19
@@ -186,3 +187,17 @@ def test_learned_positions_end():
         model.apply({'params': params}, SOURCE, method='encode')
     with pytest.raises(ValueError, match='9 tokens are more than the 5 learned positions'):
         model.apply({'params': params}, np.zeros((1, 2, 16)), max_length=9, method='prefill')
+
+
+def test_a_decoder_with_normalised_keys_decodes_from_its_cache():
+    """An option of the stack that `Transformer` does not have."""
+    decoder = Decoder(2, num_heads=2, mlp_dim=8, qk_norm=True)
+    x, context = RNG.normal(size=(2, B, T, 8)).astype(np.float32)
+    shapes = jax.eval_shape(decoder.init, jax.random.key(0), x, context)
+    variables = jax.tree.map(lambda s: RNG.normal(size=s.shape).astype(s.dtype), shapes)
+    mask = np.ones((B, T), bool)
+    causal = np.tril(np.ones((T, T), bool))
+    expected, *_ = decoder.apply(variables, x, context, mask=causal)
+    cache = decoder.apply(variables, context, mask, T, method='start')
+    found, *_ = decoder.apply(variables, x, mask=causal, cache=cache)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

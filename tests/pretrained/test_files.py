@@ -280,7 +280,7 @@ BAD = {
     'list, not dict': (torch_of([WHOLE]), 'it holds a list, not a state dict'),
     'no storage': (torch_of(STATE, storages=()), 'is damaged or no .pth file'),
     'out of storage': (torch_of({'w': Tensor(STORAGE, (7,), (1,))}), 'does not lie in its storage'),
-    'before storage': (torch_of({'w': Tensor(STORAGE, (2,), (1,), -2)}), 'has offset, shape'),
+    'before storage': (torch_of({'w': Tensor(STORAGE, (2,), (1,), -2)}), 'a tensor has an offset'),
     'stride 0': (torch_of({'w': Tensor(STORAGE, (10**12,), (0,))}), 'does not lie in its storage'),
     'shared': (
         torch_of({str(i): Tensor(BIG, (100_000,), (1,)) for i in range(1000)}, storages=(BIG,)),

@@ -105,11 +105,28 @@ def test_the_mean_of_checkpoints(translator):
         ({'task.label_smoothing': '1'}, 'config.task.label_smoothing: 1.0 is out of range'),
         ({'checkpoint.best': 'blue'}, "unknown metric 'blue'; did you mean 'bleu'?"),
         ({'model.name': 'vit_ti16'}, 'translation takes a model such as transformer_base'),
+        ({'model.pretrained': 'runs/other'}, 'starts models of images, not translation'),
+        (
+            {'model.source_vocab_size': '9'},
+            'config.model.source_vocab_size is 9, but the tokenizer',
+        ),
+        ({'model.positions': 'learned', 'model.max_positions': '5'}, 'is less than config.text'),
+        ({'task.sample': '0', 'checkpoint.best': 'bleu'}, "unknown metric 'bleu'"),
     ],
 )
 def test_mistakes_are_named(translation_config, changes, message):
     with pytest.raises(UserError, match=message.replace('?', r'\?')):
         Experiment(complete(translation_config, changes))
+
+
+def test_a_run_keeps_its_tokenizer(translation_config, translator):
+    """Also where it is evaluated on, or goes on with, other sentences."""
+    changed = complete(translation_config, {'data.train_split': 'train[:30%]'})
+    tokenizers = [
+        Experiment(changed, run=run).data.preprocess.tokenizer for run in (None, translator)
+    ]
+    kept = vitjax.load(translator).preprocess.tokenizer
+    assert [tokenizer.model == kept.model for tokenizer in tokenizers] == [False, True]
 
 
 def test_images_are_not_given_to_a_translator(recipe):

@@ -52,10 +52,6 @@ class Plan:
         """What takes longest."""
         return max(self.seconds, key=self.seconds.get) if self.seconds else None
 
-    @property
-    def step_seconds(self) -> float:
-        return max(self.seconds.values(), default=math.inf)
-
 
 def plan_step(experiment: Any, topology: Topology) -> Plan:
     """Compiles the training step of an `Experiment` that was made for the devices of a topology.

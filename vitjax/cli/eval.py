@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.training.experiment import Experiment
     from vitjax.training.state import join_state, split_state
 
-    experiment = Experiment(config)
+    experiment = Experiment(config, run=args.workdir)
     model, training = split_state(experiment.abstract_state)
     model, step = restore_model(args.workdir / 'checkpoints', model, args.step, args.average)
     state = join_state(experiment.abstract_state, model, training)

@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
 
     topology = parse_topology(args.topology, args.num_slices)
+    compile_only()  # before the config is read, which imports JAX
     config = read_config(args.config, args.overrides)
-    compile_only()
 
     from vitjax.analysis.topologies import devices
 

@@ -1,6 +1,7 @@
 """Translates texts, or the lines of stdin: a line of translation for each, in their order.
 
-An empty line stays an empty line. With --n_best N each text has N lines.
+An empty line stays an empty line. With --n_best N each text has N lines. A text that is longer than the
+model has learned from is translated sentence by sentence.
 """
 
 import argparse
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     # Before the model is loaded, so that a mistake answers at once.
     texts = _checked(args.texts) if args.texts else None
     if args.attention:
+        if args.attention.suffix != '.png' or not args.attention.parent.is_dir():
+            raise UserError(f'--attention: {args.attention} is no place for a .png file')
         from vitjax.analysis.alignment import draw_alignment, hangul_font
 
         hangul_font()

@@ -91,6 +91,10 @@ class MarianTokenizer:
             for match, row in zip(matches, pieces, strict=True)
         ]
 
+    def prefix(self, text: str) -> str:
+        """What asks for a language in front of a text, '>>kor<<', or ''."""
+        return (re.match(r'>>.*?<<', text) or [''])[0]
+
     def piece(self, token: int) -> str:
         """How a token is written; '▁' marks the beginning of a word."""
         return self._pieces.get(token, _SPECIAL[0])

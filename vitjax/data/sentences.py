@@ -100,10 +100,13 @@ class TextData:
         write_atomically(folder / 'examples' / 'source.txt', self.references[0]['source'] + '\n')
 
 
-def open_sentences(config: ml_collections.ConfigDict) -> TextData:
-    """Opens the sentences that a config names, and trains the tokenizer on those of the training split.
+def open_sentences(
+    config: ml_collections.ConfigDict, tokenizer: Tokenizer | None = None
+) -> TextData:
+    """Opens the sentences that a config names.
 
-    All is settled by the config. Training pairs with an empty side are left out, those with a side of
+    Unless a tokenizer is given, one is trained on those of the training split. All is settled by the
+    config. Training pairs with an empty side are left out, those with a side of
     more than `config.text.max_length` tokens are dropped or cut; in evaluation such sides are cut.
 
     Raises:
@@ -114,9 +117,11 @@ def open_sentences(config: ml_collections.ConfigDict) -> TextData:
     train = open_texts(data.name, languages, data.train_split, data.path)
     references = open_texts(data.name, languages, data.eval_split, data.path)
     sides = _sides(train)
-    tokenizer = Tokenizer.train(
-        itertools.chain(*sides), kind=text.tokenizer, vocab_size=text.vocab_size
-    )
+    if tokenizer is None:
+        tokenizer = Tokenizer.train(
+            itertools.chain(*sides), kind=text.tokenizer, vocab_size=text.vocab_size
+        )
+    _check_fit(config, tokenizer)
     room = (text.max_length, text.max_length + 1)
 
     pairs = _encode(tokenizer, *sides)
@@ -148,11 +153,6 @@ def open_sentences(config: ml_collections.ConfigDict) -> TextData:
         ', '.join(f'{name} {count}' for name, count in counts.items()),
         *(tokenizer.size, len(rows), 100 * rows.padding),
     )
-    if tokenizer.size > config.model.vocab_size:
-        raise UserError(
-            f'config.model.vocab_size is {config.model.vocab_size}, but the tokenizer has '
-            f'{tokenizer.size} tokens; set it to config.text.vocab_size'
-        )
     preprocess = TextPreprocess(tokenizer, languages, text.max_length)
     return TextData(rows, evaluation, references, preprocess, counts, config)
 
@@ -160,6 +160,22 @@ def open_sentences(config: ml_collections.ConfigDict) -> TextData:
 def unread_sentences(config: ml_collections.ConfigDict) -> TextData:
     """What a config says of its sentences, with none of them read: shapes, and an assumed epoch."""
     return TextData(UNREAD, UNREAD, UNREAD, None, {}, config)
+
+
+def _check_fit(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> None:
+    """UserError unless the model has room for all tokens and all positions."""
+    model, text = config.model, config.text
+    for key in ('vocab_size', 'source_vocab_size'):
+        if model.get(key) is not None and tokenizer.size > model[key]:
+            raise UserError(
+                f'config.model.{key} is {model[key]}, but the tokenizer has {tokenizer.size} tokens; '
+                'set it to config.text.vocab_size'
+            )
+    if model.get('positions') == 'learned' and model.max_positions < text.max_length:
+        raise UserError(
+            f'config.model.max_positions {model.max_positions} is less than config.text.max_length '
+            f'{text.max_length}'
+        )
 
 
 def _sides(source: Source) -> tuple[list[str], list[str]]:

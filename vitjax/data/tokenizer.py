@@ -125,6 +125,11 @@ class Tokenizer:
         """Tokens of each text; faster than one after another."""
         return self._processor.encode(list(map(normalise, texts)), num_threads=1)
 
+    def prefix(self, text: str) -> str:
+        """What stands before a text and is none of it: here nothing."""
+        del text
+        return ''
+
     def piece(self, token: int) -> str:
         """How a token is written; '▁' marks the beginning of a word."""
         return self._processor.id_to_piece(token)

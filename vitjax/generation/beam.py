@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from vitjax.errors import UserError, unknown
-from vitjax.generation.hypotheses import STATIC, Hypotheses, log_softmax, prefill
+from vitjax.generation.hypotheses import STATIC, Hypotheses, log_softmax, prefill, whole
 
 Normalisation = Literal['gnmt', 'power']
 EarlyStop = Literal['exact', 'estimate', 'full']
@@ -173,7 +173,7 @@ def beam_search(
         cache=cache.repeat(beams),
     )
     finished = jax.lax.while_loop(unfinished, step, start).finished
-    return jax.tree.map(lambda x: x[:, :n_best], finished)
+    return whole(jax.tree.map(lambda x: x[:, :n_best], finished))
 
 
 def _top_k(values, k):

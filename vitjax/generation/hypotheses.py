@@ -32,6 +32,13 @@ class Hypotheses(NamedTuple):
     scores: jax.Array
 
 
+def whole(found: Hypotheses) -> Hypotheses:
+    """The same on all devices, so that every host can read it."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return found
+    return jax.lax.with_sharding_constraint(found, jax.sharding.PartitionSpec())
+
+
 def prefill(
     model: nn.Module,
     variables: Any,

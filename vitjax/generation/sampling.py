@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.errors import UserError
-from vitjax.generation.hypotheses import STATIC, Hypotheses, log_softmax, prefill
+from vitjax.generation.hypotheses import STATIC, Hypotheses, log_softmax, prefill, whole
 
 
 class _State(NamedTuple):
@@ -219,8 +219,8 @@ def _generate(
     )
     end = jax.lax.while_loop(unfinished, step, start)
     log_probabilities = end.log_probabilities[:, None]
-    return Hypotheses(
-        end.tokens[:, None], end.lengths[:, None], log_probabilities, log_probabilities
+    return whole(
+        Hypotheses(end.tokens[:, None], end.lengths[:, None], log_probabilities, log_probabilities)
     )
 
 

@@ -1,5 +1,6 @@
 """From texts to texts: parts of any text are batched by length, translated, and put together in order."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def translate(
 ) -> list[list[Translated]]:
     """The `n_best` translations of each text, the best first.
 
-    A text that is longer than the model has learned from is translated in parts, see `split`. A text
+    A text that is longer than the model has learned from is translated in parts, see `split`; a text
     of white space only has the translation ''.
 
     Args:
@@ -59,19 +60,26 @@ def translate(
 
 
 def split(preprocess: TextPreprocess, text: str) -> list[str]:
-    """A text in parts of no more tokens than the model has learned from.
+    """A text as it is or, where it has more tokens than the model has learned from, in parts that fit.
 
-    It is halved at the end of a sentence, or else between words, or else anywhere, until all parts fit.
+    The parts are its sentences; a sentence that is too long is halved between words, or else anywhere.
     """
     text = text.strip()
+    prefix = preprocess.tokenizer.prefix(text)
+    if prefix and preprocess.length(text) > preprocess.max_length:
+        # Each part asks for the same language.
+        shorter = dataclasses.replace(
+            preprocess, max_length=preprocess.max_length - preprocess.length(prefix)
+        )
+        return [f'{prefix} {part}' for part in split(shorter, text.removeprefix(prefix))]
     if preprocess.length(text) <= preprocess.max_length or len(text) < 2:
         return [text]
-    middle = len(text) // 2
-    for gap in (r'(?<=[.?!…])\s+', r'\s+'):
-        if places := [match.end() for match in re.finditer(gap, text)]:
-            middle = min(places, key=lambda place: abs(place - len(text) / 2))
-            break
-    return [*split(preprocess, text[:middle]), *split(preprocess, text[middle:])]
+    parts = re.split(r'(?<=[.?!…])\s+', text)
+    if len(parts) == 1:
+        gaps = [match.end() for match in re.finditer(r'\s+', text)] or [len(text) // 2]
+        middle = min(gaps, key=lambda place: abs(place - len(text) / 2))
+        parts = [text[:middle], text[middle:]]
+    return [short for part in parts for short in split(preprocess, part)]
 
 
 def _in_batches(

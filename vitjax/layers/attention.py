@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.choices import check_choice
-from vitjax.layers.fused import FUSED, choose_kernel
+from vitjax.layers.fused import FUSED, choose_kernel, platform
 from vitjax.layers.positions import rotate
 
 
@@ -130,7 +130,7 @@ class MultiHeadAttention(nn.Module):
                 key, value = append(key, value)
         kernel = self.kernel
         if kernel == 'auto':
-            kernel = choose_kernel(query, key, mask, jax.default_backend())
+            kernel = choose_kernel(query, key, mask, platform())
         if kernel in FUSED and not return_weights:
             found, weights = FUSED[kernel](query, key, value, mask), None
         else:

@@ -4,6 +4,8 @@ FlashAttention (Dao et al. 2022) on GPUs is cuDNN's, through `jax.nn.dot_product
 is JAX's own splash attention, which off a TPU is interpreted, slowly, for tests.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,18 +16,27 @@ _BLOCK = 128  # tokens that splash attention takes at once; a sequence is padded
 _LONG = 1024  # tokens from which on the weights of plain attention are what fills a TPU's memory
 
 
+def platform() -> str:
+    """What is compiled for, here or, where a mesh is of other machines, there: 'cpu', 'gpu' or 'tpu'."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def choose_kernel(query: jax.Array, key: jax.Array, mask: jax.Array | None, platform: str) -> str:
     """The implementation for queries [B, h, T, d] and keys [B, h, S, d] where none is asked for.
 
-    Fused kernels want half precision and more than one query; cuDNN heads of a multiple of 8 and at
-    most 128; splash attention long sequences, and a mask that hides keys from all, [B, 1, 1, S].
+    Fused kernels want half precision; cuDNN's also heads of a multiple of 8 and at most 128, no mask, and
+    even lengths, for it has no gradient of others; splash attention wants long sequences, and a mask
+    that hides keys from all, [B, 1, 1, S].
     """
-    width = query.shape[-1]
-    if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-2] == 1:
+    *_, queries, width = query.shape
+    keys = key.shape[-2]
+    if query.dtype not in (jnp.bfloat16, jnp.float16):
         return 'xla'
-    if platform == 'gpu' and width % 8 == 0 and width <= 128:
+    even = queries % 2 == 0 and keys % 2 == 0
+    if platform == 'gpu' and mask is None and even and width % 8 == 0 and width <= 128:
         return 'cudnn'
-    if platform == 'tpu' and min(query.shape[-2], key.shape[-2]) >= _LONG and _hides_keys(mask):
+    if platform == 'tpu' and min(queries, keys) >= _LONG and _hides_keys(mask):
         return 'splash'
     return 'xla'
 
@@ -36,6 +47,7 @@ def cudnn_attention(
     """query [B, h, T, d], key, value [B, h, S, d], mask broadcastable to [B, h, T, S] -> [B, h, T, d]."""
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[2], key.shape[2]))
     found = jax.nn.dot_product_attention(
         *(x.swapaxes(1, 2) for x in (query, key, value)), mask=mask, implementation='cudnn'
     )  # [B, T, h, d]
@@ -62,9 +74,12 @@ def splash_attention(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return _splash(query, key, value, mask)
-    axes = nn.logical_to_mesh_axes(('batch', 'heads'))
-    if heads % np.prod([mesh.shape[axis] for axis in np.atleast_1d(axes[1] or [])], dtype=int):
-        axes = P(axes[0], None)
+
+    def fitting(axis, size):
+        """The mesh axes to cut an array's axis along, or None where it does not divide."""
+        return None if size % math.prod(mesh.shape[a] for a in np.atleast_1d(axis or [])) else axis
+
+    axes = P(*map(fitting, nn.logical_to_mesh_axes(('batch', 'heads')), (batch, heads)))
     whole = P(*axes, None, None)
     return jax.shard_map(
         _splash, in_specs=(whole, whole, whole, P(axes[0], None)), out_specs=whole, check_vma=False
@@ -97,7 +112,7 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array)
         block_sizes=splash.BlockSizes(**{f'block_{block}': _BLOCK for block in blocks}),
         head_shards=1,
         q_seq_shards=1,
-        interpret=jax.default_backend() != 'tpu',
+        interpret=platform() != 'tpu',
     )
     found = jax.vmap(kernel)(query, key, value, splash.SegmentIds(of_queries, of_keys))
     return found[:, :, :queries].astype(value.dtype)

@@ -289,6 +289,11 @@ class Decoder(Stack):
             return heads  # [L, B, h, S, d]
 
         keys, values = projected('key'), projected('value')
+        if self.qk_norm:
+            norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, parent=None)
+            keys = jax.vmap(lambda params, x: norm.apply({'params': params}, x))(
+                attention['key_norm'], keys
+            )
         empty = jnp.zeros((*keys.shape[:3], max_length, keys.shape[-1]), keys.dtype)
         index = jnp.zeros((), jnp.int32)
         return Cache(index, empty, empty, keys, values, context_mask)

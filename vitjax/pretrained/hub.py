@@ -7,6 +7,7 @@ beside them that tell how to use them. Set HF_HUB_OFFLINE=1 to look at nothing b
 import fnmatch
 import glob
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,8 @@ _WEIGHTS = (
 )
 _BESIDE = (
     *('config.json', 'preprocessor_config.json', 'generation_config.json', 'tokenizer_config.json'),
-    *('preprocess.json', 'labels.json', 'origin.json', 'vocab.json', '*.spm', '*.model'),
+    *('preprocess.json', 'labels.json', 'origin.json', 'text.json', 'vocab.json'),
+    *('*.spm', '*.model'),
 )
 
 
@@ -68,7 +70,7 @@ def snapshot(source: str) -> Path:
 def wanted(files: Iterable[str], source: str) -> list[str]:
     """Which of a repository's files are needed; UserError if there are no weights among them."""
     files = list(files)
-    of_a_run = [file for file in files if file.startswith('checkpoints/')]
+    of_a_run = [file for file in files if re.match(r'checkpoints/\d+/model/', file)]
     kinds = [_matching(files, patterns) for patterns in _WEIGHTS]
     weights = next(filter(None, [of_a_run, *kinds]), None)
     if not weights:

@@ -18,6 +18,7 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
+from vitjax.models.vit import ViT
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
 from vitjax.pretrained.hub import PREFIX, snapshot
@@ -166,6 +167,8 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     writers = [name for name in LAYOUTS if hasattr(layout(name), 'write')]
     if format not in writers:
         raise unknown('format', format, ['vitjax', *writers, *EXPORTS])
+    if not isinstance(pretrained.model, ViT):
+        raise UserError(f'{format} cannot hold a {type(pretrained.model).__name__}, only a ViT')
     weights = Path(layout(format).WEIGHTS)
     alone = path.suffix == weights.suffix
     tensors, sidecars = layout(format).write(pretrained)

@@ -34,8 +34,9 @@ _TENSOR, _PARAMETER = 'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_
 _RECORDS = ('collections OrderedDict', 'argparse Namespace')
 _KNOWN = {*_STORAGES, *_RECORDS, _TENSOR, _PARAMETER}
 _CONVERT = (
-    'if you trust it, convert it where PyTorch is: python -c "import torch, safetensors.torch as s; '
-    "s.save_file(torch.load('OLD.pth', weights_only=False), 'NEW.safetensors')\""
+    'where PyTorch is, convert its state dict: python -c "import torch, safetensors.torch as s; '
+    "s.save_file(torch.load('OLD.pth', weights_only=True), 'NEW.safetensors')\"; of a whole model, "
+    'save model.state_dict()'
 )
 _MARK = object()
 
@@ -58,7 +59,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     pickletools and numpy raise for a damaged file.
     """
     if not zipfile.is_zipfile(path):
-        raise UserError(f'{path} is damaged or older than PyTorch 1.6; {_CONVERT}')
+        raise UserError(f'{path} is damaged, or was written before PyTorch 1.6; then, {_CONVERT}')
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -172,8 +173,10 @@ class _Machine:
     def _storage(self, identity: Any) -> np.ndarray:
         """('storage', type, key, device, number of elements) -> its elements."""
         word, kind, key, *_ = identity
-        if word != 'storage' or kind.name not in _STORAGES:
-            raise ValueError(f'its pickle refers to {identity}')
+        # Of tuples within tuples nothing may be compared, hashed or shown: it would take for ever.
+        named = isinstance(kind, _Global) and kind.name in _STORAGES
+        if not (isinstance(word, str) and word == 'storage' and named and isinstance(key, str)):
+            raise ValueError('its pickle refers to something that is no storage')
         return self._open_storage(kind.name, key)
 
 
@@ -191,7 +194,7 @@ def _view(storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.
     """A tensor in its storage; offset and strides count elements."""
     numbers = (offset, *shape, *strides)
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError(f'a tensor has offset, shape and strides {numbers}')
+        raise ValueError('a tensor has an offset, shape or strides that are no numbers from 0 up')
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if last >= len(storage) or not 0 < math.prod(shape) <= len(storage):
         raise ValueError(f'a tensor of {shape} does not lie in its storage of {len(storage)}')

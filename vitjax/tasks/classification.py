@@ -1,6 +1,7 @@
 """Image classification: cross-entropy over the classes."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,7 +31,7 @@ class Classification:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f'label_smoothing must be in [0, 1), not {self.label_smoothing}')
 
-    def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
+    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> ImageData:
         """The labelled images that `config.data` names; UserError if the model's classes are others."""
         _check_model(config)
         data, model = open_images(config), config.model

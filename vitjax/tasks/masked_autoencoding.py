@@ -1,6 +1,7 @@
 """Masked autoencoding (He et al. 2022): the hidden patches of an image from the visible ones."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ class MaskedAutoencoding:
     metric_names = ('loss',)
     quality_names = ()
 
-    def open_data(self, config: ml_collections.ConfigDict) -> ImageData:
+    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> ImageData:
         """The images that `config.data` names."""
         _check_model(config)
         return open_images(config)

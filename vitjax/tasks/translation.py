@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -11,6 +12,7 @@ from flax import linen as nn
 
 from vitjax.config import Count, Range
 from vitjax.data.sentences import TextData, open_sentences, unread_sentences
+from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
 from vitjax.generation.translation import translate
 
@@ -34,12 +36,19 @@ class Translation:
     beam_size: Count = 1
 
     metric_names = ('loss', 'accuracy')
-    quality_names = ('bleu', 'chrf', 'exact_match')
 
-    def open_data(self, config: ml_collections.ConfigDict) -> TextData:
-        """The sentence pairs that `config.data` names, tokenised as `config.text` says."""
+    @property
+    def quality_names(self) -> tuple[str, ...]:
+        return ('bleu', 'chrf', 'exact_match') if self.sample else ()
+
+    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> TextData:
+        """The sentence pairs that `config.data` names, tokenised as `config.text` says.
+
+        The tokenizer is that of the run, if there is one already.
+        """
         _check_model(config)
-        return open_sentences(config)
+        started = run is not None and (run / 'text.json').exists()
+        return open_sentences(config, TextPreprocess.load(run).tokenizer if started else None)
 
     def unread_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The shapes of these sentences, which are not read."""
@@ -99,8 +108,8 @@ class Translation:
         import sacrebleu
 
         count = len(data.evaluation)
-        indices = range(0, count, -(-count // min(self.sample, count)))
-        pairs = [data.references[index] for index in indices]
+        size = min(self.sample, count)
+        pairs = [data.references[index * count // size] for index in range(size)]
         found = translate(
             model,
             variables,
@@ -122,3 +131,5 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f'translation takes a model such as transformer_base, not {config.model.name}'
         )
+    if config.model.pretrained is not None:  # whose tokenizer is another
+        raise UserError('config.model.pretrained starts models of images, not translation')

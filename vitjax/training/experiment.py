@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ class Experiment:
     Args:
       config: complete, as `read_config` returns it.
       devices: that it is for, all of all hosts; None: those that are here.
+      run: folder of the run, if there may be one already.
       read_data: False: nothing is read, and an epoch is as long as ImageNet's.
 
     Raises:
@@ -48,6 +50,7 @@ class Experiment:
         config: ml_collections.ConfigDict,
         devices: Sequence[jax.Device] | None = None,
         read_data: bool = True,
+        run: Path | None = None,
     ):
         self.config = config
         self.mesh = sharding.make_mesh(config.mesh, devices)
@@ -60,7 +63,7 @@ class Experiment:
         measured = (*self.task.metric_names, *self.task.quality_names)
         if best not in measured:
             raise unknown('metric', best, measured)
-        self.data = self.task.open_data(config) if read_data else self.task.unread_data(config)
+        self.data = self.task.open_data(config, run) if read_data else self.task.unread_data(config)
         self.lengths = self._measure()
         self.abstract_variables = jax.eval_shape(self._init_variables)
         self.schedule = schedules.create(

@@ -75,4 +75,5 @@ def _load_as(model: Mapping[str, Any]) -> Pretrained:
         return load(model['pretrained'], **{k: v for k, v in arguments.items() if k in SIZES})
     except UserError:
         # Some files do not tell, say, the number of heads, and take the rest of the config as well.
-        return load(model['pretrained'], **arguments)
+        told = {name: value for name, value in arguments.items() if value is not None}
+        return load(model['pretrained'], **told)

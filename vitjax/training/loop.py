@@ -62,7 +62,7 @@ class _Run:
         self, config: ml_collections.ConfigDict, workdir: Path, should_stop: Callable[[int], bool]
     ):
         self.config, self.workdir, self.should_stop = config, workdir, should_stop
-        self.experiment = experiment = Experiment(config)
+        self.experiment = experiment = Experiment(config, run=workdir)
         for line in changes(workdir / 'config.json', config):
             logger.warning('changed since this run was started: %s', line)
         kept = config.checkpoint
