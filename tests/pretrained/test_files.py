@@ -262,7 +262,7 @@ BAD = {
     'twice': (safetensors(b'{"x": 1, "x": 2}'), 'a name stands twice'),
     'old pth': (
         written('x.pth', pickle.dumps({'w': 1})),
-        'older than PyTorch 1.6; if you trust it',
+        'was written before PyTorch 1.6; then, where PyTorch is',
     ),
     'code': (torch_of({'w': Calls('os', 'system', 'false')}), 'it holds os.system, and Python'),
     'our code': (torch_of(Calls(__name__, 'touched')), 'touched, and Python objects are not read'),

@@ -107,7 +107,7 @@ def test_the_mean_of_checkpoints(translator):
         ({'model.name': 'vit_ti16'}, 'translation takes a model such as transformer_base'),
         ({'model.pretrained': 'runs/other'}, 'starts models of images, not translation'),
         (
-            {'model.source_vocab_size': '9'},
+            {'model.source_vocab_size': '9', 'model.share_embeddings': 'target'},
             'config.model.source_vocab_size is 9, but the tokenizer',
         ),
         ({'model.positions': 'learned', 'model.max_positions': '5'}, 'is less than config.text'),
