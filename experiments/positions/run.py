@@ -103,7 +103,8 @@ def draw(rows, options):
         axis.set_xticks(range(len(names)), names, fontsize=8)
         axis.axhline(0.5 if task == 'order' else 0.1, color='gray', linestyle=':')
         axis.set(title=f'{task} (dotted: chance)', ylim=(0, 1))
-    axis.legend(frameon=False, loc='lower right', fontsize=8)
+    handles = axis.get_legend_handles_labels()
+    figure.legend(*handles, loc='outside lower center', ncols=2, frameon=False, fontsize=8)
     return figure
 
 
