@@ -12,8 +12,7 @@ fi
 # Runs a command, or with DRY_RUN=1 only prints it as it could be typed.
 run() {
   if [[ ${DRY_RUN:-0} == 1 ]]; then
-    printf '%q ' "$@"
-    echo
+    printf '%s\n' "$(printf '%q ' "$@")" # a line at once, for hosts are started side by side
   else
     "$@"
   fi
