@@ -42,7 +42,9 @@ class Cache:
 
     def repeat(self, times: int) -> 'Cache':
         """Each example so many times, copies side by side: [B] -> [B * times]."""
-        return self._map(lambda x, axis: jnp.repeat(x, times, axis))
+        names = ('keys', 'values', 'context_keys', 'context_values')
+        arrays = {name: jnp.repeat(getattr(self, name), times, axis=1) for name in names}
+        return self.replace(**arrays, context_mask=jnp.repeat(self.context_mask, times, axis=0))
 
     def take(self, rows: jax.Array) -> 'Cache':
         """The examples in another order; row i gets the tokens of row `rows[i]`, int [B].
@@ -50,8 +52,3 @@ class Cache:
         Both rows must have the same source: what was computed of it stays where it is.
         """
         return self.replace(keys=self.keys[:, rows], values=self.values[:, rows])
-
-    def _map(self, function) -> 'Cache':
-        names = ('keys', 'values', 'context_keys', 'context_values')
-        arrays = {name: function(getattr(self, name), 1) for name in names}
-        return self.replace(**arrays, context_mask=function(self.context_mask, 0))
