@@ -5,7 +5,6 @@ models of transformers 5 have them in memory. Positions of another grid are resa
 """
 
 import dataclasses
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from vitjax.pretrained.huggingface_config import (
     write_preprocess,
 )
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
-from vitjax.pretrained.names import Row, count_layers, read_table, write_table
+from vitjax.pretrained.names import Row, count_layers, read_table, renamed, write_table
 from vitjax.pretrained.pytorch import (
     attention,
     convolution,
@@ -39,7 +38,7 @@ WEIGHTS = 'model.safetensors'
 _PATCHES = 'embeddings.patch_embeddings.projection'
 # Names in memory -> names in files.
 _RENAMED = (
-    (r'^layers\.', 'encoder.layer.'),
+    (r'(^|\.)layers\.', r'\1encoder.layer.'),
     (r'\.attention\.q_proj\.', '.attention.attention.query.'),
     (r'\.attention\.k_proj\.', '.attention.attention.key.'),
     (r'\.attention\.v_proj\.', '.attention.attention.value.'),
@@ -47,6 +46,7 @@ _RENAMED = (
     (r'\.mlp\.down_proj\.', '.mlp.weights_out.'),
 )
 _RENAMED_MLP = ((r'\.mlp\.fc1\.', '.intermediate.dense.'), (r'\.mlp\.fc2\.', '.output.dense.'))
+RENAMED_VIT = (*_RENAMED, *_RENAMED_MLP)
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -77,7 +77,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
     find_grid(checkpoint, arguments, rows, placed)
     shapes = parameter_shapes('vit', arguments)
-    params = read_table(_table(kind, arguments), names, shapes, checkpoint.place)
+    params = read_table(table(kind, arguments), names, shapes, checkpoint.place)
     labels = checkpoint.config.get('id2label', {})
     labels = tuple(labels.get(str(index), f'LABEL_{index}') for index in range(told['num_classes']))
     return Parts(
@@ -96,7 +96,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     kind = kind_for(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     arguments = {'gated_mlp': model.gated_mlp, 'distillation': model.distillation}
-    tensors = write_table(_table(kind, arguments), params, 'huggingface')
+    tensors = write_table(table(kind, arguments), params, 'huggingface')
     if kind == 'dinov2_with_registers':
         # Theirs always has one; it stands for masked patches, which only its training has.
         tensors['embeddings.mask_token'] = np.zeros((1, model.width), np.float32)
@@ -122,8 +122,7 @@ def _as_in_files(tensors: Tensors) -> dict[str, np.ndarray]:
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     found.pop('embeddings.mask_token', None)
     dino = any('.norm1.' in name for name in found)
-    for pattern, name in _RENAMED if dino else (*_RENAMED, *_RENAMED_MLP):
-        found = {re.sub(pattern, name, key): tensor for key, tensor in found.items()}
+    found = renamed(found, _RENAMED if dino else RENAMED_VIT)
     for name in [name for name in found if '.mlp.gate_proj.' in name]:
         up = found.pop(name.replace('gate_proj', 'up_proj'), None)
         if up is not None and up.shape == found[name].shape:
@@ -176,17 +175,8 @@ def _tell(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
     return told
 
 
-def _table(kind: str, arguments: dict[str, Any]) -> list[Row]:
+def table(kind: str, arguments: dict[str, Any]) -> list[Row]:
     """The names in files, see `vitjax.pretrained.names`."""
-    block, blocks = 'encoder.layer.{i}', 'encoder/blocks'
-    names = {'norm1': 'layernorm_before', 'norm2': 'layernorm_after'}
-    names |= {'fc1': 'intermediate.dense', 'fc2': 'output.dense'}
-    if kind.startswith('dinov2'):
-        names = {'norm1': 'norm1', 'norm2': 'norm2', 'fc1': 'mlp.fc1', 'fc2': 'mlp.fc2'}
-    hidden = ('hidden',)
-    if arguments['gated_mlp']:
-        names |= {'fc1': 'mlp.weights_in', 'fc2': 'mlp.weights_out'}
-        hidden = ('gate', 'hidden')
     head = 'cls_classifier' if arguments.get('distillation') == 'head' else 'classifier'
     return [
         Row('embeddings.cls_token', 'class_token'),
@@ -194,6 +184,25 @@ def _table(kind: str, arguments: dict[str, Any]) -> list[Row]:
         Row('embeddings.register_tokens', 'register_tokens'),
         Row('embeddings.position_embeddings', 'positions'),
         *convolution(_PATCHES, 'patch_embedding'),
+        *block_rows(kind, arguments['gated_mlp'], 'encoder.layer.{i}', 'encoder/blocks'),
+        *norm('layernorm', 'norm'),
+        *dense('pooler.dense', 'representation'),
+        *dense(head, 'head'),
+        *dense('distillation_classifier', 'distillation_head'),
+    ]
+
+
+def block_rows(kind: str, gated: bool, block: str, blocks: str) -> list[Row]:
+    """Rows of the blocks of a stack: their name of one, and our path of all."""
+    names = {'norm1': 'layernorm_before', 'norm2': 'layernorm_after'}
+    names |= {'fc1': 'intermediate.dense', 'fc2': 'output.dense'}
+    if kind.startswith('dinov2'):
+        names = {'norm1': 'norm1', 'norm2': 'norm2', 'fc1': 'mlp.fc1', 'fc2': 'mlp.fc2'}
+    hidden = ('hidden',)
+    if gated:
+        names |= {'fc1': 'mlp.weights_in', 'fc2': 'mlp.weights_out'}
+        hidden = ('gate', 'hidden')
+    return [
         *norm(f'{block}.{names["norm1"]}', f'{blocks}/attention_norm'),
         *attention(
             f'{blocks}/attention',
@@ -205,8 +214,4 @@ def _table(kind: str, arguments: dict[str, Any]) -> list[Row]:
         *dense(f'{block}.{names["fc1"]}', *(f'{blocks}/mlp/{name}' for name in hidden)),
         *dense(f'{block}.{names["fc2"]}', f'{blocks}/mlp/out'),
         Row(f'{block}.layer_scale2.lambda1', f'{blocks}/mlp_scale'),
-        *norm('layernorm', 'norm'),
-        *dense('pooler.dense', 'representation'),
-        *dense(head, 'head'),
-        *dense('distillation_classifier', 'distillation_head'),
     ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
+from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Checkpoint
 from vitjax.pretrained.pytorch import IMAGENET
@@ -55,6 +56,7 @@ _PREPROCESS = {
     'deit': _CENTRAL | {'squash': True},
     'dinov2': _CENTRAL,
     'dinov2_with_registers': _CENTRAL,
+    'vit_mae': IMAGENET | {'crop': 1.0, 'interpolation': 'bicubic', 'squash': True},
 }
 
 
@@ -89,21 +91,9 @@ def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:
         name = name.replace('ForImageClassification', 'Model')
     elif model.distillation == 'head':
         name += 'WithTeacher'
-    activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-    config = {
-        'architectures': [name],
-        'model_type': kind,
-        'dtype': 'float32',
-        'image_size': _size(model.image_size),
-        'patch_size': _size(model.patch_size),
-        'num_channels': model.in_channels,
-        'hidden_size': model.width,
-        'num_hidden_layers': model.depth,
-        'num_attention_heads': model.num_heads,
-        'hidden_act': 'gelu' if model.gated_mlp else activations[model.activation],
-        'layer_norm_eps': model.norm_epsilon,
-        'qkv_bias': model.qkv_bias,
-    }
+    config = common_config(model, kind, name) | {'qkv_bias': model.qkv_bias}
+    if model.gated_mlp:
+        config['hidden_act'] = 'gelu'
     if dino:
         config['mlp_ratio'] = _mlp_ratio(model.width, inner, model.gated_mlp)
         config['use_swiglu_ffn'] = model.gated_mlp
@@ -121,6 +111,24 @@ def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:
         config['id2label'] = {str(index): label for index, label in enumerate(names)}
         config['label2id'] = {label: index for index, label in enumerate(names)}
     return config
+
+
+def common_config(model: ViT | MAE, kind: str, name: str) -> dict[str, Any]:
+    """What the config.json of every kind says; `name` is that of their class."""
+    activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+    return {
+        'architectures': [name],
+        'model_type': kind,
+        'dtype': 'float32',
+        'image_size': _size(model.image_size),
+        'patch_size': _size(model.patch_size),
+        'num_channels': model.in_channels,
+        'hidden_size': model.width,
+        'num_hidden_layers': model.depth,
+        'num_attention_heads': model.num_heads,
+        'hidden_act': activations[model.activation],
+        'layer_norm_eps': model.norm_epsilon,
+    }
 
 
 def kind_for(model: ViT) -> str:
@@ -199,7 +207,7 @@ def read_preprocess(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
     resized = stored.get('size')
     facts['squash'] = not (isinstance(resized, dict) and 'shortest_edge' in resized)
     facts['crop'] = 1.0
-    if stored.get('do_center_crop', kind != 'vit') and size and crop:
+    if stored.get('do_center_crop', not kind.startswith('vit')) and size and crop:
         facts['crop'] = crop / size
     return facts
 

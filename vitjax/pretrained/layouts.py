@@ -7,7 +7,8 @@ A layout is a module with
     read(checkpoint, overrides) -> Parts
     write(pretrained) -> (tensors, sidecars)     only where vitjax writes it; sidecars: {file: JSON value}
 
-and its name in `LAYOUTS`. `vitjax.pretrained.names` reads and writes tensors by one table of names.
+and its name in `LAYOUTS`, and in `vitjax.pretrained.pretrained.WRITERS` if it writes.
+`vitjax.pretrained.names` reads and writes tensors by one table of names.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from vitjax.models.registry import create_model, example_inputs
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
-LAYOUTS = ('google', 'huggingface', 'marian', 'meta', 'timm')
+LAYOUTS = ('google', 'mae', 'huggingface', 'marian', 'meta', 'timm')
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}

@@ -19,7 +19,7 @@ WEIGHTS = 'model.safetensors'
 
 _PATCHES = 'patch_embed.proj.weight'
 # Wrappers: whole checkpoints of a training, DDP's `module`, torch.compile's `_orig_mod`.
-_PREFIX = re.compile(r'((teacher|student|model|state_dict|module|backbone|_orig_mod)\.)*')
+PREFIX = re.compile(r'((teacher|student|model|state_dict|module|backbone|_orig_mod)\.)*')
 _RENAMED = (
     (r'^blocks\.\d+\.(\d+\.)', r'blocks.\1'),  # FSDP's chunks; blocks are numbered through
     (r'\.mlp\.w12\.', '.mlp.fc1.'),
@@ -30,7 +30,7 @@ _RENAMED = (
 )
 _UNUSED = {'mask_token'}  # of DINOv2, stands for masked patches in its training
 _HEADS = {384: 6, 768: 12, 1024: 16, 1536: 24}  # width -> heads of DINOv2
-_PREPROCESS = IMAGENET | {'crop': 224 / 256, 'interpolation': 'bicubic'}
+PREPROCESS = IMAGENET | {'crop': 224 / 256, 'interpolation': 'bicubic'}
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -39,7 +39,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
     if any(name.endswith('decoder_embed.weight') for name in tensors):
         return False
     return any(
-        name.endswith(_PATCHES) and _PREFIX.fullmatch(name[: -len(_PATCHES)]) for name in tensors
+        name.endswith(_PATCHES) and PREFIX.fullmatch(name[: -len(_PATCHES)]) for name in tensors
     ) and (
         _PATCHES not in tensors
         or any(re.search(pattern, name) for name in tensors for pattern, _ in _RENAMED)
@@ -71,7 +71,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         config={},
         known=known,
         placed=('class',) if registers else ('all', 'none'),
-        preprocess=_PREPROCESS,
+        preprocess=PREPROCESS,
         resampling=('cubic_antialias' if registers else 'cubic_offset') if dino else 'cubic',
     )
 

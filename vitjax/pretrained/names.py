@@ -46,6 +46,18 @@ SPLIT_HEADS_BIAS = 'h k -> (h k)'
 MERGE_HEADS = 'h k d -> d (h k)'  # kernel of the attention's output
 
 
+def under(table: Iterable[Row], theirs: str, ours: str) -> list[Row]:
+    """The rows with something before the foreign names, and before the paths of ours."""
+    return [Row(theirs + row.theirs, tuple(ours + x for x in row.paths), row.axes) for row in table]
+
+
+def renamed(tensors: Tensors, patterns: Iterable[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """The tensors with other names: each pattern in turn, and what stands in its place."""
+    for pattern, replacement in patterns:
+        tensors = {re.sub(pattern, replacement, name): x for name, x in tensors.items()}
+    return dict(tensors)
+
+
 def read_table(
     table: Iterable[Row], tensors: Tensors, shapes: Shapes, place: str
 ) -> dict[str, np.ndarray]:

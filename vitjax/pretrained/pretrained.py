@@ -17,13 +17,13 @@ from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
 from vitjax.layers.patches import as_pair
+from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
 from vitjax.models.vit import ViT
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
 from vitjax.pretrained.hub import PREFIX, snapshot
 from vitjax.pretrained.layouts import (
-    LAYOUTS,
     SIZES,
     Checkpoint,
     Parts,
@@ -33,6 +33,13 @@ from vitjax.pretrained.layouts import (
 )
 from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
+
+# Format -> the models that it holds, each with the layout that writes it.
+WRITERS = {
+    'google': {ViT: 'google'},
+    'huggingface': {ViT: 'huggingface', MAE: 'mae'},
+    'timm': {ViT: 'timm'},
+}
 
 # Arguments that change neither parameters nor what they compute; no layout stores them.
 _SWITCHES = (
@@ -65,7 +72,7 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, a file or folder of weights of any layout in `LAYOUTS`, or
+      source: a run's folder, a file or folder of weights of any layout in `layouts.LAYOUTS`, or
         `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
@@ -148,7 +155,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
       path: a folder that does not exist yet or is empty. For foreign formats also a file with the
         ending of their weights, which then lacks what lies beside them: labels, preprocessing. For
         an export a file.
-      format: 'vitjax', the layout of a run's folder, one of `LAYOUTS`, or 'stablehlo' or 'onnx'.
+      format: 'vitjax', the layout of a run's folder, one of `WRITERS`, or 'stablehlo' or 'onnx'.
 
     Raises:
       UserError: an unknown format, one that cannot hold the model, or a path that is in use.
@@ -164,29 +171,31 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
         with written_whole(path) as folder:
             write_run(folder, pretrained)
         return
-    writers = [name for name in LAYOUTS if hasattr(layout(name), 'write')]
-    if format not in writers:
-        raise unknown('format', format, ['vitjax', *writers, *EXPORTS])
-    if not isinstance(pretrained.model, ViT):
-        raise UserError(f'{format} cannot hold a {type(pretrained.model).__name__}, only a ViT')
-    weights = Path(layout(format).WEIGHTS)
+    if format not in WRITERS:
+        raise unknown('format', format, ['vitjax', *WRITERS, *EXPORTS])
+    kind = type(pretrained.model)
+    if kind not in WRITERS[format]:
+        held = ' or '.join(model.__name__ for model in WRITERS[format])
+        raise UserError(f'{format} cannot hold a {kind.__name__}, only a {held}')
+    name = WRITERS[format][kind]
+    weights = Path(layout(name).WEIGHTS)
     alone = path.suffix == weights.suffix
-    tensors, sidecars = layout(format).write(pretrained)
+    tensors, sidecars = layout(name).write(pretrained)
     checkpoint = Checkpoint(str(path), tensors, sidecars)
     try:
-        _check_written(pretrained, format, checkpoint)
+        _check_written(pretrained, name, checkpoint)
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
     if alone:
-        _check_alone(pretrained, format, dataclasses.replace(checkpoint, sidecars={}))
+        _check_alone(pretrained, name, dataclasses.replace(checkpoint, sidecars={}))
     with written_whole(path) as place:
         if alone:
             write_tensors(place, tensors)
             return
         place.mkdir()
         write_tensors(place / weights, tensors)
-        for name, value in sidecars.items():
-            write_atomically(place / name, json.dumps(value, indent=2) + '\n')
+        for file, value in sidecars.items():
+            write_atomically(place / file, json.dumps(value, indent=2) + '\n')
 
 
 def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
@@ -202,9 +211,9 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
         ) from error
 
 
-def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    parts = _read(format, checkpoint, {})
+    parts = _read(name, checkpoint, {})
     _check_facts(pretrained, parts)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
@@ -212,10 +221,10 @@ def _check_written(pretrained: Pretrained, format: str, checkpoint: Checkpoint) 
             raise UserError(f'{path} would come back changed')
 
 
-def _check_alone(pretrained: Pretrained, format: str, checkpoint: Checkpoint) -> None:
+def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
     """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
     try:
-        parts = _read(format, checkpoint, {})
+        parts = _read(name, checkpoint, {})
     except UserError:
         return
     try:
@@ -244,8 +253,9 @@ def _facts(model: nn.Module) -> dict[str, Any]:
     }
     facts['model'] = type(model).__name__
     facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
-    if facts['model'] == 'ViT':
+    if facts['model'] in ('ViT', 'MAE'):
         facts['mlp_dim'] = model.mlp_dim or 4 * model.width
+    if facts['model'] == 'ViT':
         facts['class_token'] = bool(model.prefix['class_token'])
         facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
         facts['pool_prefix'] = model.pools_prefix
@@ -276,6 +286,8 @@ def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:
         config.task = {'name': 'translation'}
         config.text.update(languages=preprocess.languages, max_length=preprocess.max_length)
     else:
+        if parts.name == 'mae':
+            config.task = {'name': 'masked_autoencoding'}
         config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
     config.steps = 1
     return complete(config).to_dict()

@@ -21,10 +21,10 @@ _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
 def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     """Adapts weights to other sizes; what they ask for and have already changes nothing.
 
-    Positions are resampled as the family does it; the kernel of the patches by the pseudo-inverse
-    (Beyer et al. 2023); that of RGB images is summed for gray ones, which gives what three equal
-    channels gave; a head for other classes starts at zero. A masked autoencoder that is asked for classes
-    is left with its encoder.
+    Learned positions are resampled as the family does it, fixed ones computed; the kernel of the patches
+    is by the pseudo-inverse (Beyer et al. 2023); that of RGB images is summed for gray ones, which gives
+    what three equal channels gave; a head for other classes starts at zero. A masked autoencoder that
+    is asked for classes is left with its encoder.
 
     Args:
       parts: as a layout or a run's folder gives them.
@@ -37,9 +37,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     old = create_model(parts.name, **parts.arguments)
     if isinstance(old, MAE):
         if 'num_classes' not in wanted:
-            raise UserError(
-                f'{parts.name}: only its encoder takes other sizes; say num_classes too'
-            )
+            return _at_another_image_size(parts, old, wanted)
         parts = _encoder(parts, old)
         old = create_model(parts.name, **parts.arguments)
     arguments = parts.arguments | wanted
@@ -70,6 +68,17 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
                 new.num_classes,
             )
     return dataclasses.replace(parts, arguments=arguments, params=params, labels=labels)
+
+
+def _at_another_image_size(parts: Parts, model: MAE, wanted: dict[str, Any]) -> Parts:
+    """All of a masked autoencoder; UserError if its decoder would have to predict other patches."""
+    for name in ('patch_size', 'in_channels'):
+        if name in wanted and wanted[name] != as_argument(name, getattr(model, name)):
+            raise UserError(
+                f'{parts.name}: its decoder predicts patches as they are, only the encoder takes '
+                f'another {name}; say num_classes too'
+            )
+    return dataclasses.replace(parts, arguments=parts.arguments | wanted)
 
 
 def _encoder(parts: Parts, model: MAE) -> Parts:

@@ -110,8 +110,8 @@ def read_tensors(
     if rows:
         find_grid(checkpoint, arguments, rows, counts)
     shapes = parameter_shapes('vit', arguments)
-    table = _table(arguments['gated_mlp'], arguments['norm_after_pooling'])
-    params = read_table(table, names, shapes, checkpoint.place)
+    named = table(arguments['gated_mlp'], arguments['norm_after_pooling'])
+    params = read_table(named, names, shapes, checkpoint.place)
     return Parts('vit', arguments, params, **parts)
 
 
@@ -120,7 +120,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     model = pretrained.model
     check_holds(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
-    tensors = write_table(_table(model.gated_mlp, model.norm_after_pooling), params, 'timm')
+    tensors = write_table(table(model.gated_mlp, model.norm_after_pooling), params, 'timm')
     return tensors, {'config.json': write_config(pretrained)}
 
 
@@ -157,10 +157,8 @@ def tell(checkpoint: Checkpoint) -> dict[str, Any]:
     return told
 
 
-def _table(gated: bool, norm_after_pooling: bool) -> list[Row]:
+def table(gated: bool, norm_after_pooling: bool) -> list[Row]:
     """The names, see `vitjax.pretrained.names`."""
-    block, blocks = 'blocks.{i}', 'encoder/blocks'
-    hidden = ('gate', 'hidden') if gated else ('hidden',)
     return [
         Row('cls_token', 'class_token'),
         Row('dist_token', 'distillation_token'),
@@ -169,6 +167,25 @@ def _table(gated: bool, norm_after_pooling: bool) -> list[Row]:
         *convolution('patch_embed.proj', 'patch_embedding'),
         *norm('norm_pre', 'embedding_norm'),
         *norm('fc_norm' if norm_after_pooling else 'norm', 'norm'),
+        *block_rows(gated, 'blocks.{i}', 'encoder/blocks'),
+        Row('attn_pool.latent', 'attention_pooling/probe_token'),
+        *attention(
+            'attention_pooling/attention',
+            {'attn_pool.q': ('query',), 'attn_pool.kv': ('key', 'value')},
+            'attn_pool.proj',
+        ),
+        *norm('attn_pool.norm', 'attention_pooling/mlp_norm'),
+        *dense('attn_pool.mlp.fc1', 'attention_pooling/mlp/hidden'),
+        *dense('attn_pool.mlp.fc2', 'attention_pooling/mlp/out'),
+        *dense('head', 'head'),
+        *dense('head_dist', 'distillation_head'),
+    ]
+
+
+def block_rows(gated: bool, block: str, blocks: str) -> list[Row]:
+    """Rows of the blocks of a stack: their name of one, and our path of all."""
+    hidden = ('gate', 'hidden') if gated else ('hidden',)
+    return [
         *norm(f'{block}.norm1', f'{blocks}/attention_norm'),
         *attention(
             f'{blocks}/attention',
@@ -182,15 +199,4 @@ def _table(gated: bool, norm_after_pooling: bool) -> list[Row]:
         *dense(f'{block}.mlp.fc1', *(f'{blocks}/mlp/{name}' for name in hidden)),
         *dense(f'{block}.mlp.fc2', f'{blocks}/mlp/out'),
         Row(f'{block}.ls2.gamma', f'{blocks}/mlp_scale'),
-        Row('attn_pool.latent', 'attention_pooling/probe_token'),
-        *attention(
-            'attention_pooling/attention',
-            {'attn_pool.q': ('query',), 'attn_pool.kv': ('key', 'value')},
-            'attn_pool.proj',
-        ),
-        *norm('attn_pool.norm', 'attention_pooling/mlp_norm'),
-        *dense('attn_pool.mlp.fc1', 'attention_pooling/mlp/hidden'),
-        *dense('attn_pool.mlp.fc2', 'attention_pooling/mlp/out'),
-        *dense('head', 'head'),
-        *dense('head_dist', 'distillation_head'),
     ]
