@@ -15,7 +15,7 @@ from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
-from vitjax.pretrained import mae
+from vitjax.pretrained import mae, meta
 from vitjax.pretrained.files import read_tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, variable_shapes
 from vitjax.pretrained.pretrained import assemble
@@ -175,8 +175,15 @@ def test_metas_names_are_read(before, model, tensors, write):
 def test_heads_are_those_that_meta_published_or_asked_for(tensors, write):
     wide = random_mae(width=768, decoder_width=512, depth=1, decoder_depth=1, mlp_dim=4)
     stored, _ = mae.write(wide)
-    arguments = mae.read(Checkpoint('wide', as_meta(stored)), {}).arguments
+    stored = as_meta(stored)
+    arguments = mae.read(Checkpoint('wide', stored), {}).arguments
     assert (arguments['num_heads'], arguments['decoder_num_heads']) == (12, 16)
+    alone = {
+        f'model.{name}': x
+        for name, x in stored.items()
+        if not name.startswith(('decoder', 'mask_token'))
+    }
+    assert meta.read(Checkpoint('encoder', alone), {}).arguments['num_heads'] == 12
     path = write(as_meta(tensors))
     message = 'does not tell num_heads and decoder_num_heads: say num_heads=..., decoder_num_heads'
     with pytest.raises(UserError, match=message):

@@ -51,9 +51,7 @@ _ARGUMENTS = {
     'mask_ratio': 'mask_ratio',
     'norm_pix_loss': 'norm_pixels',
 }
-# Width -> heads of what Meta published.
-_HEADS = {768: 12, 1024: 16, 1280: 16}
-_DECODER_HEADS = {512: 16}
+_DECODER_HEADS = {512: 16}  # width -> heads of those that Meta published
 _TOLERANCE = 1e-5  # of positions, which are at most 1
 
 
@@ -65,63 +63,11 @@ def recognises(checkpoint: Checkpoint) -> bool:
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`.
 
-    Files of Meta's do not tell whether pixels were normalised; most of those published were.
+    Files of Meta's do not tell whether pixels were normalised patch by patch: taken as in the paper's
+    best, unless `norm_pixels=False` is said.
     """
-    if _OF_HUGGINGFACE in checkpoint.tensors:
-        tensors = renamed(checkpoint.tensors, _RENAMED)
-        config, known = read_config(checkpoint, _KIND)
-        config |= {
-            ours: checkpoint.config[theirs]
-            for theirs, ours in _ARGUMENTS.items()
-            if theirs in checkpoint.config
-        }
-        known |= {'mask_ratio': 0.75, 'norm_pixels': False}
-        if checkpoint.config.get('model_type') == _KIND:
-            known['decoder_num_heads'] = 16
-        table, preprocess = _HUGGINGFACE, read_preprocess(checkpoint, _KIND)
-    else:
-        prefix = _wrapper(checkpoint)
-        tensors = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in checkpoint.tensors.items()
-            if name.startswith(prefix)
-        }
-        table, preprocess = _META, meta.PREPROCESS
-        config, known = {}, {'activation': 'gelu', 'norm_epsilon': 1e-6, 'norm_pixels': True}
-    checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
-    names = {path: row.theirs for row in table for path in row.paths}
-    told = _tell(checkpoint, names)
-    if table is _META:
-        known['num_heads'] = _HEADS.get(told['width'])
-        known['decoder_num_heads'] = _DECODER_HEADS.get(told['decoder_width'])
-    rows = checkpoint.shape(names['vit/positions'], 3)[1]
-    arguments = settle(
-        checkpoint,
-        # Of classes it knows nothing: whoever asks for them is given the encoder.
-        {name: value for name, value in overrides.items() if name != 'num_classes'},
-        tensors=told,
-        config=config,
-        known=known | square(rows, {'class': 1}, told['patch_size']),
-        needed=['num_heads', 'decoder_num_heads', 'image_size'],
-    )
-    for name, value in (('qkv_bias', True), ('decoder_mlp_dim', 4 * told['decoder_width'])):
-        if (theirs := arguments.pop(name)) != value:
-            raise UserError(f'{checkpoint.place}: its {name} is {theirs}, and can only be {value}')
-    check_grid(checkpoint, arguments, rows - 1)
-    shapes = parameter_shapes('mae', arguments)
-    tables = _positions(arguments)
-    shapes |= {path: positions.shape for path, positions in tables.items()}
-    params = read_table(table, tensors, shapes, checkpoint.place)
-    for path, positions in tables.items():
-        stored = tensors[names[path]].dtype
-        tolerance = max(_TOLERANCE, jnp.finfo(stored).eps)
-        difference = np.abs(params.pop(path) - positions).max()
-        if difference > tolerance:
-            raise UserError(
-                f'{checkpoint.place}: {names[path]} is not the sine-cosine table of '
-                f'He et al. 2022, from which it differs by {difference:.1e}; no other is held'
-            )
-    return Parts('mae', arguments, params, preprocess)
+    reader = _read_huggingface if _OF_HUGGINGFACE in checkpoint.tensors else _read_meta
+    return reader(checkpoint, overrides)
 
 
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
@@ -146,31 +92,109 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     }
 
 
+def _read_huggingface(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    config, known = read_config(checkpoint, _KIND)
+    said = checkpoint.config
+    config |= {ours: said[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in said}
+    known |= {'mask_ratio': 0.75, 'norm_pixels': False}
+    if said.get('model_type') == _KIND:
+        known['decoder_num_heads'] = 16
+    preprocess = read_preprocess(checkpoint, _KIND)
+    tensors = renamed(checkpoint.tensors, _RENAMED)
+    checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
+    told = _tell(checkpoint, _HUGGINGFACE)
+    params, arguments = _read(checkpoint, overrides, _HUGGINGFACE, told, config, known)
+    return Parts('mae', arguments, params, preprocess)
+
+
+def _read_meta(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+    prefix = _wrapper(checkpoint)
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(prefix)
+    }
+    checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
+    told = _tell(checkpoint, _META)
+    known = {
+        'num_heads': meta.HEADS.get(told['width']),
+        'decoder_num_heads': _DECODER_HEADS.get(told['decoder_width']),
+        'activation': 'gelu',
+        'norm_epsilon': 1e-6,
+        'norm_pixels': True,
+    }
+    params, arguments = _read(checkpoint, overrides, _META, told, {}, known)
+    return Parts('mae', arguments, params, meta.PREPROCESS)
+
+
+def _read(
+    checkpoint: Checkpoint,
+    overrides: dict[str, Any],
+    table: list[Row],
+    told: dict[str, Any],
+    config: dict[str, Any],
+    known: dict[str, Any],
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Parameters, and arguments of the constructor. `told`, `config` and `known` are for `settle`."""
+    place, names = checkpoint.place, _names(table)
+    rows = checkpoint.shape(names['vit/positions'], 3)[1]
+    arguments = settle(
+        checkpoint,
+        # Of classes it knows nothing: whoever asks for them is given the encoder.
+        {name: value for name, value in overrides.items() if name != 'num_classes'},
+        tensors=told,
+        config=config,
+        known=known | square(rows, {'class': 1}, told['patch_size']),
+        needed=['num_heads', 'decoder_num_heads', 'image_size'],
+    )
+    for name, value in (('qkv_bias', True), ('decoder_mlp_dim', 4 * told['decoder_width'])):
+        if (theirs := arguments.pop(name)) != value:
+            raise UserError(f'{place}: its {name} is {theirs}, and can only be {value}')
+    check_grid(checkpoint, arguments, rows - 1)
+    tables = _positions(arguments)
+    shapes = parameter_shapes('mae', arguments) | {path: x.shape for path, x in tables.items()}
+    params = read_table(table, checkpoint.tensors, shapes, place)
+    for path, positions in tables.items():
+        rounding = jnp.finfo(checkpoint.tensors[names[path]].dtype).eps
+        difference = np.abs(params.pop(path) - positions).max()
+        if difference > max(_TOLERANCE, rounding):
+            raise UserError(
+                f'{place}: {names[path]} is not the sine-cosine table of He et al. 2022, from '
+                f'which it differs by {difference:.1e}; no other is held'
+            )
+    return params, arguments
+
+
 def _wrapper(checkpoint: Checkpoint) -> str | None:
     """What stands before Meta's names, None if there are none."""
     found = (n.removesuffix(_OF_META) for n in checkpoint.tensors if n.endswith(_OF_META))
     return min(filter(meta.PREFIX.fullmatch, found), key=len, default=None)
 
 
-def _tell(checkpoint: Checkpoint, names: dict[str, str]) -> dict[str, Any]:
+def _names(table: list[Row]) -> dict[str, str]:
+    """Path of ours -> their name, of a layer the first one's."""
+    return {path: row.theirs.replace('{i}', '0') for row in table for path in row.paths}
+
+
+def _tell(checkpoint: Checkpoint, table: list[Row]) -> dict[str, Any]:
     """Constructor arguments that follow from names and shapes."""
+    names = _names(table)
 
     def shape(path: str, axes: int) -> tuple[int, ...]:
-        return checkpoint.shape(names[path].replace('{i}', '0'), axes)
+        return checkpoint.shape(names[path], axes)
 
     def depth(blocks: str) -> int:
-        before, _ = names[f'{blocks}/mlp_norm/scale'].split('{i}')
+        before, _, _ = names[f'{blocks}/mlp_norm/scale'].rpartition('0.')
         return count_layers(checkpoint.tensors, before)
 
     width, in_channels, *patch = shape('vit/patch_embedding/kernel', 4)
-    bias = names['vit/encoder/blocks/attention/query/bias'].replace('{i}', '0')
     return {
         'patch_size': tuple(patch),
         'in_channels': in_channels,
         'width': width,
         'depth': depth('vit/encoder/blocks'),
         'mlp_dim': shape('vit/encoder/blocks/mlp/hidden/kernel', 2)[0],
-        'qkv_bias': bias in checkpoint.tensors,
+        'qkv_bias': names['vit/encoder/blocks/attention/query/bias'] in checkpoint.tensors,
         'decoder_width': shape('decoder_embedding/kernel', 2)[0],
         'decoder_depth': depth('decoder/blocks'),
         'decoder_mlp_dim': shape('decoder/blocks/mlp/hidden/kernel', 2)[0],

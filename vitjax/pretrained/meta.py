@@ -29,7 +29,8 @@ _RENAMED = (
     (r'^linear_head\.', 'head.'),
 )
 _UNUSED = {'mask_token'}  # of DINOv2, stands for masked patches in its training
-_HEADS = {384: 6, 768: 12, 1024: 16, 1536: 24}  # width -> heads of DINOv2
+# Width -> heads of all that was published.
+HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1536: 24}
 PREPROCESS = IMAGENET | {'crop': 224 / 256, 'interpolation': 'bicubic'}
 
 
@@ -48,13 +49,12 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`. It takes a square image; heads are DINOv2's or to be said."""
+    """See `vitjax.pretrained.layouts`. It takes a square image, and heads as published or said."""
     dino = any(name.endswith('mask_token') for name in checkpoint.tensors)
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_timm(checkpoint))
     told = timm.tell(checkpoint)
     registers = told['num_registers'] > 0
     dino = dino or registers
-    known = {'num_heads': _HEADS.get(told['width'])} if dino else {}
     if 'head.weight' in checkpoint.tensors:
         seen = checkpoint.shape('head.weight', 2)[1]
         if seen == 2 * told['width']:
@@ -69,7 +69,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         overrides,
         told,
         config={},
-        known=known,
+        known={'num_heads': HEADS.get(told['width'])},
         placed=('class',) if registers else ('all', 'none'),
         preprocess=PREPROCESS,
         resampling=('cubic_antialias' if registers else 'cubic_offset') if dino else 'cubic',
