@@ -20,6 +20,7 @@ setup(
     install_requires=[
         'absl-py',
         'array_record',
+        'filelock',  # with which JAX lets processes share compiled programs
         'flatbuffers',  # jax.export writes with it, and does not ask for it
         'flax>=0.12',
         'grain>=0.2.18',
