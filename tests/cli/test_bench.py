@@ -34,9 +34,10 @@ def test_what_is_measured(measured):
     assert measured['input_images_per_second'] == 123
     assert measured['temporary_bytes'] > 0
     for name in ('forward', 'train_step'):
-        assert measured[name].keys() == {
+        assert measured[name].keys() - {'seconds_of_peer', 'ratio'} == {
             *('seconds', 'flops_per_second', 'share_of_matmul', 'per_second')
         }
+        assert ('ratio' in measured[name]) == measured['peer'].startswith('timm')
         assert all(values['median'] > 0 for values in measured[name].values())
         assert all(values['spread'] >= 0 for values in measured[name].values())
 
@@ -65,6 +66,7 @@ def test_table(measured, monkeypatch, capsys):
         'forward',
         'train step',
         'its temporaries',
+        'the peer',
         'input',
     ]
 

@@ -2,9 +2,9 @@
 
 Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
 square matrix product; their share of its rate is that of FLOPs a second within each round, counting
-matrix products only and three forward passes for a train step. Of a Transformer that translates, not
-input but greedy and beam search are measured, in turn with transformers and the same weights where
-transformers and torch are installed. Any value of the config can be set:
+matrix products only and three forward passes for a train step. A Vision Transformer takes turns with timm's
+too, of the same weights, where timm is installed and has it. Of a Transformer that translates, not
+input but greedy and beam search are measured, in turn with those of transformers. Any value of the config can be set:
 --config.precision.compute=bfloat16, --config.model.scan=true.
 """
 
@@ -133,6 +133,9 @@ def _measure(config, steps: int, with_input: bool) -> dict:
             'train_step': (train, 3 * examples * flops),
         }
         functions = {name: function for name, (function, _) in timed.items()}
+        if not translates:
+            peer = _peer(experiment, state.variables, first)
+            functions |= {f'peer {name}': function for name, function in peer['steps'].items()}
         seconds_in_turn(functions, 1)
         seconds = seconds_in_turn(functions, steps)
 
@@ -163,16 +166,40 @@ def _measure(config, steps: int, with_input: bool) -> dict:
             'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
         }
         results[name]['per_second'] = median_and_spread(count / seconds[name])
+        if (theirs := f'peer {name}') in seconds:
+            results[name]['seconds_of_peer'] = median_and_spread(seconds[theirs])
+            results[name]['ratio'] = median_and_spread(seconds[theirs] / seconds[name])
     if translates:
         from vitjax.analysis.decoding import compare_decoders
 
         results['decoding'] = compare_decoders(
             experiment.model, state.variables, batch_size=config.batch_size, rounds=steps
         )
-    elif with_input:
+    else:
+        results['peer'] = peer['name']
+        if peer['steps']:
+            results['largest_difference'] = peer['largest_difference']
+    if with_input and not translates:
         results['input_images_per_second'] = images_per_second(batches, seconds=3)
     batches.close()
     return results
+
+
+def _peer(experiment, variables, batch) -> dict:
+    """timm's `steps`, none where it cannot be compared, its `name`, and how its logits differ."""
+    import jax
+
+    from vitjax.analysis.peers import steps_of_timm, versions
+    from vitjax.errors import UserError
+
+    model, preprocess = experiment.model, experiment.data.preprocess
+    try:
+        steps = steps_of_timm(model, variables, preprocess, experiment.config, batch)
+    except UserError as error:
+        return {'steps': {}, 'name': f'none: {error}'}
+    ours = jax.jit(model.apply)(variables, preprocess.normalise(batch['image']))
+    difference = float(abs(ours - steps['forward']()).max())
+    return {'steps': steps, 'name': versions(), 'largest_difference': difference}
 
 
 def _table(results: dict) -> str:
@@ -199,15 +226,22 @@ def _table(results: dict) -> str:
     for name in ('forward', 'train_step'):
         seconds, share = results[name]['seconds'], results[name]['share_of_matmul']
         rate = results[name]['per_second']['median']
-        rows.append(
-            (
-                name.replace('_', ' '),
-                f'{1000 * seconds["median"]:.1f} ms',
-                f'+- {seconds["spread"]:.0%}, {rate:.1f} {results["unit"]}/s, '
-                f'{share["median"]:.0%} of matmul +- {share["spread"]:.0%}',
-            )
+        more = (
+            f'+- {seconds["spread"]:.0%}, {rate:.1f} {results["unit"]}/s, '
+            f'{share["median"]:.0%} of matmul +- {share["spread"]:.0%}'
         )
+        if 'ratio' in results[name]:
+            peer, ratio = results[name]['seconds_of_peer'], results[name]['ratio']
+            more += (
+                f'; peer {1000 * peer["median"]:.1f} ms +- {peer["spread"]:.0%}, '
+                f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}'
+            )
+        rows.append((name.replace('_', ' '), f'{1000 * seconds["median"]:.1f} ms', more))
     rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
+    if 'peer' in results:
+        difference = results.get('largest_difference')
+        more = '' if difference is None else f'; logits differ by at most {difference:.1e}'
+        rows.append(('the peer', '', results['peer'] + more))
     if 'input_images_per_second' in results:
         rate = results['input_images_per_second']
         made_of = f'JPEG of {results["examples"]}, decoded, cropped, flipped'
