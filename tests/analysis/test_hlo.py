@@ -79,6 +79,7 @@ def test_bytes_of_compiled_collectives(found, kind, sent):
         ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}, x={'axis_1'}", 4),
         ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
         ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 4),
+        ("replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'a'}, dimensions={1}", 8),
         ('replica_groups={}', None),
     ],
 )

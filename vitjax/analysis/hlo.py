@@ -278,7 +278,7 @@ def group_size(attributes: str) -> int | None:
         return match[1].count(',') + 1
     if match := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
         return int(match[1])
-    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\] \{([^}]*)\}', attributes):
+    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}', attributes):
         axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
         parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match[2])
         return math.prod(int(part) if part else axes[name] for name, part in parts)
