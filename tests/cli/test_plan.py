@@ -159,3 +159,20 @@ def test_the_real_compiler(recipe, vitjax):
     code, _, err = vitjax('plan', *tiny, '--topology', 'v5e:2x2', '--config.mesh.fsdp=3')
     assert code == 2
     assert 'config.mesh: data=1 x fsdp=3 x tensor=1 is 3 devices, but there are 4' in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('jax_cuda12_plugin') is None,
+    reason="needs pip install 'vitjax[plan-gpu]'",
+)
+def test_the_real_compiler_of_gpus(recipe, vitjax):
+    tiny = ['--config', recipe, '--json', '--config.model.drop_path=0', '--config.mesh.fsdp=2']
+    code, out, err = vitjax('plan', *tiny, '--topology', 'h100x4')
+    assert code == 0, err
+    row = json.loads(out)
+    assert (row['topology'], row['mesh']) == ('h100x4', {'data': 2, 'fsdp': 2, 'tensor': 1})
+    assert row['fits']
+    assert 0 < row['flops']
+    assert row['collectives']['all-reduce'] > 0
+    assert min(row['seconds'].values()) > 0
