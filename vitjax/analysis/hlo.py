@@ -207,8 +207,11 @@ class Program:
         operands = [known[operand] for operand in instruction.operands]
         if instruction.opcode == 'fusion':
             return self._fusion_traffic(instruction, operands)
-        # The results of an asynchronous start are the real one, its operand and its state.
-        results = instruction.arrays[: 1 if instruction.opcode.endswith('-start') else None]
+        results = instruction.arrays
+        if instruction.opcode.endswith('-start'):
+            results = results[:1]  # the others are its operand and its state
+        elif '"__cublas' in instruction.attributes and len(results) > 1:
+            results = results[:-1]  # the last is where the product may work
         return _in_memory(results) + sum(_in_memory(operand.arrays) for operand in operands)
 
     def _fusion_traffic(self, fusion: Instruction, operands: list[Instruction]) -> int:
