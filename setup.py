@@ -46,6 +46,7 @@ setup(
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
         # What the weights are compared with in tests; without it these tests are skipped.
         'peers': ['timm', 'torch', 'transformers'],
+        'plan-gpu': ['jax[cuda12-local]', 'nvidia-cuda-nvcc-cu12'],  # of CUDA the compiler alone
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [

@@ -79,6 +79,7 @@ def test_bytes_of_compiled_collectives(found, kind, sent):
         ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}, x={'axis_1'}", 4),
         ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
         ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 4),
+        ("replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'a'}, dimensions={1}", 8),
         ('replica_groups={}', None),
     ],
 )
@@ -188,3 +189,19 @@ def test_a_loop_counts_in_steps():
 def test_the_compilers_own_count_is_taken():
     known = 'body=%body, backend_config={"known_trip_count":{"n":"11"}}'
     assert Program(TPU.replace('body=%body', known)).executions['body'] == 11
+
+
+GPU = """
+HloModule step, is_scheduled=true, num_partitions=2
+
+ENTRY %main (x.1: bf16[8,4], y.1: bf16[4,16]) -> bf16[8,16] {
+  %x.1 = bf16[8,4]{1,0} parameter(0)
+  %y.1 = bf16[4,16]{1,0} parameter(1)
+  %product.1 = (bf16[8,16]{1,0}, s8[4194304]{0}) custom-call(%x.1, %y.1), custom_call_target="__cublas$lt$matmul"
+  ROOT %result.1 = bf16[8,16]{1,0} get-tuple-element(%product.1), index=0
+}
+"""
+
+
+def test_memory_traffic_of_a_product_on_a_gpu():
+    assert Program(GPU).memory_bytes() == 2 * (8 * 4 + 4 * 16 + 8 * 16)

@@ -64,7 +64,7 @@ def test_flops_do_not_depend_on_the_mesh(plans, recipe):
 def test_a_plan_names_what_binds(plans):
     plan = Plan(**plans['8x1'])
     assert plan.fits
-    assert plan.seconds[plan.bound] == max(plan.seconds.values()) > 0
+    assert plan.step_time == plan.seconds[plan.bound] == max(plan.seconds.values()) > 0
     assert plan.unknown_loops == []
 
 
@@ -89,6 +89,7 @@ def test_a_step_that_does_not_fit():
     plan = Plan(flops=1, needed=needed, limit=limit)
     assert not plan.fits
     assert plan.bound is None
+    assert plan.step_time is None
     with pytest.raises(RuntimeError, match='some other'):
         used_and_limit('RESOURCE_EXHAUSTED: some other resource')
 

@@ -2,6 +2,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,6 +26,9 @@ from vitjax.errors import UserError
         ('v5p:4x4x12', 'v5p:4x4x12', 192),
         ('tpu7x-8', 'tpu7x:2x2x1', 4),
         ('v7x:2x2x2', 'tpu7x:2x2x2', 8),
+        ('h100x8', 'h100x8', 8),
+        ('A100x4', 'a100x4', 4),
+        ('b200:8', 'b200x8', 8),
     ],
 )
 def test_names(name, expected, chips):
@@ -50,6 +54,9 @@ def test_slices():
         ('v5litepod-12', 1, ['there is no v5litepod-12', 'v5litepod-8, v5litepod-16']),
         ('v5p-4', 1, ['there is no v5p-4', 'v5p-8, v5p-16']),
         ('v5e:4x4', 0, ['--num_slices']),
+        ('h100x16', 1, ['there is no h100x16', 'h100x8', '--num_slices']),
+        ('h100x2x4', 1, ['there is no h100x2x4']),
+        ('g100x8', 1, ["unknown chip 'g100'"]),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(name, slices, words):
@@ -66,9 +73,35 @@ def test_every_name_by_count_is_of_one_shape():
             assert parse_topology(f'{kind}-{chip.cores * topology.chips}') == topology
 
 
-def test_without_the_compiler_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'vitjax\[plan-tpu\]'"):
+@pytest.mark.parametrize(('name', 'extra'), [('v5e:2x2', 'plan-tpu'), ('h100x8', 'plan-gpu')])
+def test_without_the_compiler_the_extra_is_named(monkeypatch, name, extra):
+    monkeypatch.setattr(topologies, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match=rf"pip install 'vitjax\[{extra}\]'"):
+        topologies.devices(parse_topology(name))
+
+
+def test_what_the_compiler_is_told_of_gpus(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(topologies, 'find_spec', lambda name: name == 'jax_cuda12_plugin')
+    monkeypatch.setattr(
+        'jax.experimental.topologies.get_topology_desc',
+        lambda **options: asked.update(options) or SimpleNamespace(devices=['gpu'] * 16),
+    )
+    assert len(topologies.devices(parse_topology('h100x8', slices=2))) == 16
+    assert (asked['platform'], asked['topology']) == ('cuda', '2x1x8')
+    target = asked['target_config']
+    assert target.count('{') == target.count('}') == 3
+    for fact in ('{ major: 9 }', 'core_count: 132', 'memory_bandwidth: 3350000000000'):
+        assert fact in target
+
+
+def test_what_the_compiler_refuses_is_one_line(monkeypatch):
+    def refuse(**options):
+        raise RuntimeError('no\nsuch thing')
+
+    monkeypatch.setattr(topologies, 'find_spec', lambda name: True)
+    monkeypatch.setattr('jax.experimental.topologies.get_topology_desc', refuse)
+    with pytest.raises(UserError, match=r'refuses v5e:2x2: no such thing$'):
         topologies.devices(parse_topology('v5e:2x2'))
 
 
@@ -81,7 +114,7 @@ from vitjax.training.sharding import make_mesh
 compile_only()
 found = {}
 for kind, chip in CHIPS.items():
-    for shape in chip.shapes:
+    for shape in () if chip.target else chip.shapes:
         parts = devices(parse_topology(f'{kind}:{shape}'))
         make_mesh({'data': -1, 'fsdp': len(parts), 'tensor': 1}, parts)
         if len(parts) >= 8:

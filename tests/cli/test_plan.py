@@ -1,10 +1,11 @@
 import importlib.util
 import json
+import re
 
 import pytest
 
 from vitjax.analysis import topologies
-from vitjax.analysis.planning import Plan
+from vitjax.analysis.planning import Plan, meshes
 from vitjax.cli import main
 
 FITTING = Plan(
@@ -73,28 +74,66 @@ def test_json(planned, capsys):
     assert row['collectives'] == FITTING.collectives
 
 
-def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned, capsys):
-    def taking(seconds):
-        return Plan(flops=1, memory={'arguments': 1}, seconds={'compute': seconds})
+def taking(seconds):
+    return Plan(flops=1, memory={'arguments': 1}, seconds={'compute': seconds})
 
-    plans = [TOO_LARGE, TOO_LARGE, TOO_LARGE, taking(2), taking(3), *[taking(4)] * 9]
-    assert planned(plans, '--search', '--config.batch_size=64') == 0
-    *lines, recommended = capsys.readouterr().out.splitlines()
-    assert [line.split(',')[0] for line in lines[:5]] == [
-        *['data 16 x fsdp 1 x tensor 1'] * 2,
-        *['data 4 x fsdp 4 x tensor 1'] * 2,
-        'data 1 x fsdp 16 x tensor 1',
+
+MESHES = len(list(meshes(16)))
+SEARCH = ('--search', '--config.batch_size=64')
+
+
+def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned, capsys):
+    plans = [TOO_LARGE, TOO_LARGE, TOO_LARGE, taking(2), *[taking(4)] * 4, TOO_LARGE]
+    assert planned(plans, *SEARCH) == 0
+    *lines, largest, recommended = capsys.readouterr().out.splitlines()
+    assert [re.split(r', |  ', line)[:3] for line in lines[:5]] == [
+        ['data 16 x fsdp 1 x tensor 1', 'remat False', 'batch 64'],
+        ['data 16 x fsdp 1 x tensor 1', 'remat True', 'batch 64'],
+        ['data 4 x fsdp 4 x tensor 1', 'remat False', 'batch 64'],
+        ['data 4 x fsdp 4 x tensor 1', 'remat True', 'batch 64'],
+        ['data 1 x fsdp 16 x tensor 1', 'remat False', 'batch 64'],
     ]
     assert recommended == (
         'recommended: --config.mesh.data=4 --config.mesh.fsdp=4 --config.mesh.tensor=1 '
         '--config.model.remat=True'
     )
+    assert largest.startswith('largest batch that fits: 64')
+
+
+@pytest.mark.parametrize(
+    ('others', 'tried', 'largest', 'chosen'),
+    [
+        # Seconds at 128, 256 and 512 examples: it takes less an example, then as much, then no place.
+        ([1.5, 2.99, TOO_LARGE], [128, 256, 512], 256, 128),
+        # The batch that was asked for wins where a larger one gains nothing.
+        ([2, 4, 8], [128, 256, 512], 512, 64),
+        ([TOO_LARGE], [128], 64, 64),
+    ],
+)
+def test_a_search_tries_larger_batches(planned, capsys, others, tried, largest, chosen):
+    others = [plan if isinstance(plan, Plan) else taking(plan) for plan in others]
+    assert planned([taking(1)] * MESHES + others, *SEARCH, '--json') == 0
+    out, err = capsys.readouterr()
+    sizes = [json.loads(line)['batch_size'] for line in out.splitlines()]
+    assert sizes == [64] * MESHES + tried
+    *_, found, recommended = err.splitlines()
+    assert found.startswith(f'largest batch that fits: {largest},')
+    assert ('--config.batch_size' in recommended) == (chosen != 64)
+    assert chosen == 64 or recommended.endswith(f'--config.batch_size={chosen}')
+
+
+def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
+    assert planned([TOO_LARGE] * 2 * MESHES + [TOO_LARGE, taking(1)], *SEARCH) == 0
+    assert capsys.readouterr().out.endswith('--config.batch_size=16\n')
+    assert planned([TOO_LARGE] * (2 * MESHES + 3), *SEARCH) == 0
+    assert 'recommended: none' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
         (['--topology', 'v5e:5x5'], 'v5e has no 5x5; there are 1x1, 2x2'),
+        (['--topology', 'h100x3'], 'there is no h100x3; there are h100x1, h100x2, h100x4, h100x8'),
         (['--topology', 'v5litepod-17'], 'there is no v5litepod-17'),
         (['--topology', 'v5e:2x2', '--num_slices', '0'], '--num_slices'),
         (['--topology', 'v5e:2x2', '--config.mesh.fsd=2'], "'fsd'; did you mean 'fsdp'?"),
@@ -120,3 +159,20 @@ def test_the_real_compiler(recipe, vitjax):
     code, _, err = vitjax('plan', *tiny, '--topology', 'v5e:2x2', '--config.mesh.fsdp=3')
     assert code == 2
     assert 'config.mesh: data=1 x fsdp=3 x tensor=1 is 3 devices, but there are 4' in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('jax_cuda12_plugin') is None,
+    reason="needs pip install 'vitjax[plan-gpu]'",
+)
+def test_the_real_compiler_of_gpus(recipe, vitjax):
+    tiny = ['--config', recipe, '--json', '--config.model.drop_path=0', '--config.mesh.fsdp=2']
+    code, out, err = vitjax('plan', *tiny, '--topology', 'h100x4')
+    assert code == 0, err
+    row = json.loads(out)
+    assert (row['topology'], row['mesh']) == ('h100x4', {'data': 2, 'fsdp': 2, 'tensor': 1})
+    assert row['fits']
+    assert row['flops'] > 0
+    assert row['collectives']['all-reduce'] > 0
+    assert min(row['seconds'].values()) > 0

@@ -207,8 +207,11 @@ class Program:
         operands = [known[operand] for operand in instruction.operands]
         if instruction.opcode == 'fusion':
             return self._fusion_traffic(instruction, operands)
-        # The results of an asynchronous start are the real one, its operand and its state.
-        results = instruction.arrays[: 1 if instruction.opcode.endswith('-start') else None]
+        results = instruction.arrays
+        if instruction.opcode.endswith('-start'):
+            results = results[:1]  # the others are its operand and its state
+        elif '"__cublas' in instruction.attributes and len(results) > 1:
+            results = results[:-1]  # the last is where the product may work
         return _in_memory(results) + sum(_in_memory(operand.arrays) for operand in operands)
 
     def _fusion_traffic(self, fusion: Instruction, operands: list[Instruction]) -> int:
@@ -278,7 +281,7 @@ def group_size(attributes: str) -> int | None:
         return match[1].count(',') + 1
     if match := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
         return int(match[1])
-    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\] \{([^}]*)\}', attributes):
+    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}', attributes):
         axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
         parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match[2])
         return math.prod(int(part) if part else axes[name] for name, part in parts)

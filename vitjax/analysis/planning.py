@@ -52,6 +52,11 @@ class Plan:
         """What takes longest."""
         return max(self.seconds, key=self.seconds.get) if self.seconds else None
 
+    @property
+    def step_time(self) -> float | None:
+        """Seconds a step, by the estimate."""
+        return max(self.seconds.values(), default=None)
+
 
 def plan_step(experiment: Any, topology: Topology) -> Plan:
     """Compiles the training step of an `Experiment` that was made for the devices of a topology.
@@ -79,6 +84,9 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
         'output': stats.output_size_in_bytes - stats.alias_size_in_bytes,
         'program': stats.generated_code_size_in_bytes,
     }
+    limit = int(topology.chip.memory / topology.chip.devices)
+    if sum(memory.values()) > limit:  # a GPU's compiler does not mind
+        return Plan(flops, needed=sum(memory.values()), limit=limit)
     program = Program(compiled.as_text())
     precision = experiment.config.precision
     passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]

@@ -1,8 +1,8 @@
 """Accelerators that a training step can be planned for: what they can do, and their names.
 
-A topology is written as its maker's tools take it, by the shape of its chips (`v5e:4x4`, `v5p:2x2x2`) or
-by the name under which it is rented (`v5litepod-16`, `v6e-8`; for v4, v5p and tpu7x the number counts
-cores, two a chip: `v5p-8` is four chips).
+A topology of TPUs is written as its maker's tools take it, by the shape of its chips (`v5e:4x4`,
+`v5p:2x2x2`) or by the name under which it is rented (`v5litepod-16`, `v6e-8`; for v4, v5p and tpu7x the
+number counts cores, two a chip: `v5p-8` is four chips). GPUs are those of one machine: `h100x8`.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from vitjax.errors import UserError, unknown
 
@@ -26,6 +27,7 @@ class Chip:
       shapes: arrangements of chips that are rented.
       devices: of JAX, in a chip.
       cores: in a chip, as names such as v5p-8 count them.
+      target: what the compiler has to know of a GPU; None for a TPU.
     """
 
     flops: float
@@ -35,6 +37,29 @@ class Chip:
     shapes: tuple[str, ...]
     devices: int = 1
     cores: int = 1
+    target: dict[str, float] | None = None
+
+
+def _gpu(capability: int, cores: int, lanes: int, clock: float, cache: int, shared: int) -> dict:
+    """What the compiler has to know of a GPU, by the names of XLA's GpuDeviceInfoProto."""
+    return {
+        'cuda_compute_capability': {'major': capability},
+        'core_count': cores,
+        'fpus_per_core': lanes,
+        'clock_rate_ghz': clock,
+        'l2_cache_size': cache,
+        'shared_memory_per_block': 48 * 2**10,
+        'shared_memory_per_block_optin': shared - 2**10,
+        'shared_memory_per_core': shared,
+        'registers_per_block_limit': 2**16,
+        'registers_per_core_limit': 2**16,
+        'threads_per_block_limit': 1024,
+        'threads_per_core_limit': 2048,
+        'threads_per_warp': 32,
+        'block_dim_limit_x': 2**31 - 1,
+        'block_dim_limit_y': 2**16 - 1,
+        'block_dim_limit_z': 2**16 - 1,
+    }
 
 
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
@@ -50,6 +75,22 @@ CHIPS = {
     'v6e': Chip(918e12, 32 * 2**30, 1.638e12, 4 * 90e9, _FLAT),
     'tpu7x': Chip(2307e12, 192 * 2**30, 7.4e12, 6 * 90e9, _CUBES, devices=2, cores=2),
 }
+
+_MACHINE = ('1', '2', '4', '8')
+_A100 = _gpu(8, 108, 64, 1.41, 40 * 2**20, 164 * 2**10)
+_H100 = _gpu(9, 132, 128, 1.98, 50 * 2**20, 228 * 2**10)
+_B200 = _gpu(10, 148, 128, 1.965, 132644864, 228 * 2**10)
+
+# NVIDIA's data sheets of the SXM modules: bfloat16 without sparsity, memory and its bandwidth, and half of
+# NVLink's rate, which counts both ways. https://www.nvidia.com/en-us/data-center/ a100, h100, h200 and hgx.
+# What the compiler has to know, and the memory of A100, H100 and B200 in bytes, is as XLA's own
+# descriptions of these GPUs have it (xla/backends/gpu/target_config/specs).
+CHIPS |= {
+    'a100': Chip(312e12, 85100068864, 2.039e12, 300e9, _MACHINE, target=_A100),
+    'h100': Chip(989e12, 84942979072, 3.35e12, 450e9, _MACHINE, target=_H100),
+    'h200': Chip(989e12, 141e9, 4.8e12, 450e9, _MACHINE, target=_H100),
+    'b200': Chip(2250e12, 191514411008, 8e12, 900e9, _MACHINE, target=_B200),
+}
 _ALIASES = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'v7x': 'tpu7x', 'trillium': 'v6e'}
 
 
@@ -63,7 +104,7 @@ class Topology:
 
     def __str__(self):
         times = f'{self.slices} x ' if self.slices > 1 else ''
-        return f'{times}{self.kind}:{self.shape}'
+        return f'{times}{self.kind}{"x" if self.chip.target else ":"}{self.shape}'
 
     @property
     def chip(self) -> Chip:
@@ -79,21 +120,29 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
 
     >>> str(parse_topology('v5litepod-16')), str(parse_topology('v5p-8', slices=2))
     ('v5e:4x4', '2 x v5p:2x2x1')
+    >>> str(parse_topology('H100x8'))
+    'h100x8'
 
     Raises:
       UserError: no such chip or arrangement; it names those there are.
     """
-    match = re.fullmatch(r'([a-z0-9]+?)[:-](\d+(?:x\d+)*)', name.strip().lower())
+    match = re.fullmatch(r'([a-z0-9]+?)[:x-](\d+(?:x\d+)*)', name.strip().lower())
     if not match:
         raise UserError(
-            f'topology {name!r} is neither like v5e:4x4 nor like v5litepod-16; '
+            f'topology {name!r} is not like v5e:4x4, v5litepod-16 or h100x8; '
             f'chips: {", ".join(CHIPS)}'
         )
     kind, size = _ALIASES.get(match[1], match[1]), match[2]
     if kind not in CHIPS:
         raise unknown('chip', kind, CHIPS)
     chip = CHIPS[kind]
-    if 'x' not in size:
+    if chip.target:
+        if size not in chip.shapes:
+            machines = ', '.join(f'{kind}x{count}' for count in chip.shapes)
+            raise UserError(
+                f'there is no {name}; there are {machines}, and --num_slices of such machines'
+            )
+    elif 'x' not in size:
         by_count = {
             str(chip.cores * math.prod(map(int, shape.split('x')))): shape for shape in chip.shapes
         }
@@ -101,7 +150,7 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
             names = ', '.join(f'{match[1]}-{count}' for count in by_count)
             raise UserError(f'there is no {name}; there are {names}')
         size = by_count[size]
-    sides = sorted(map(int, size.split('x')))
+    sides = tuple(map(int, size.split('x')))
     whole_cubes = len(sides) == 3 and all(side % 4 == 0 for side in sides)
     if size not in chip.shapes and not (whole_cubes and len(chip.shapes[0].split('x')) == 3):
         raise UserError(f'{kind} has no {size}; there are {", ".join(chip.shapes)}')
@@ -115,36 +164,74 @@ def compile_only() -> None:
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # else the TPU's library asks the cloud what it runs on
     os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # plans do not lock the TPU, nor each other, out
-    # That there is no TPU here is no news.
+    # Triton's matrix products are tuned on the GPU itself.
+    flags = os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_enable_triton_gemm=false'.strip()
+    # That there is no TPU and no driver of a GPU here is no news.
     os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
     os.environ.setdefault('TPU_STDERR_LOG_LEVEL', '3')
     os.environ.setdefault('TPU_MIN_LOG_LEVEL', '3')
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 
 
 def devices(topology: Topology) -> Sequence:
     """The devices of a topology, for which can be compiled but not run.
 
     Raises:
-      UserError: the TPU's compiler is not installed.
+      UserError: the compiler is not installed, or refuses the topology.
     """
-    from importlib.util import find_spec
-
-    if find_spec('libtpu') is None:
+    gpu = topology.chip.target is not None
+    modules = ('jax_cuda12_plugin', 'jax_cuda13_plugin') if gpu else ('libtpu',)
+    if not any(find_spec(module) for module in modules):
+        kind = 'gpu' if gpu else 'tpu'
         raise UserError(
-            "planning needs the TPU's compiler; install it: pip install 'vitjax[plan-tpu]'"
+            f"planning needs the {kind.upper()}'s compiler; "
+            f"install it: pip install 'vitjax[plan-{kind}]'"
         )
     from jax.experimental import topologies
 
-    options = {'num_slices': topology.slices} if topology.slices > 1 else {}
+    options = _gpu_options(topology) if gpu else _tpu_options(topology)
+    try:
+        return topologies.get_topology_desc(**options).devices
+    except Exception as error:  # XLA's errors have no common class
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'the compiler refuses {topology}: {reason}') from error
+
+
+def _tpu_options(topology: Topology) -> dict:
+    options = {'platform': 'tpu', 'topology_name': f'{topology.kind}:{topology.shape}'}
+    if topology.slices > 1:
+        options['num_slices'] = topology.slices
     if topology.kind == 'v4':
         options['chip_config_name'] = 'megacore'  # both cores of a chip as one device, as in use
     if topology.shape == '1x1':
         options['chips_per_host_bounds'] = (1, 1, 1)
-    try:
-        found = topologies.get_topology_desc(
-            platform='tpu', topology_name=f'{topology.kind}:{topology.shape}', **options
-        )
-    except Exception as error:  # XLA's errors have no common class
-        reason = ' '.join(str(error).split())[:200]
-        raise UserError(f'the compiler refuses {topology}: {reason}') from error
-    return found.devices
+    return options
+
+
+def _gpu_options(topology: Topology) -> dict:
+    chip = topology.chip
+    info = chip.target | {
+        'memory_bandwidth': int(chip.memory_bandwidth),
+        'device_memory_size': int(chip.memory),
+    }
+    description = {
+        'gpu_device_info': info,
+        'platform_name': '"CUDA"',
+        'dnn_version_info': {'major': 9, 'minor': 10},
+        'device_description_str': f'"{topology.kind}"',
+    }
+    return {
+        'platform': 'cuda',
+        'topology_name': topology.kind,
+        'target_config': _text_proto(description),
+        'topology': f'{topology.slices}x1x{topology.shape}',  # slices, hosts of each, GPUs of each
+    }
+
+
+def _text_proto(fields: dict) -> str:
+    """A message as protocol buffers write it in text."""
+    return ' '.join(
+        f'{name} {{ {_text_proto(value)} }}' if isinstance(value, dict) else f'{name}: {value}'
+        for name, value in fields.items()
+    )

@@ -1,22 +1,26 @@
 """Compiles a training step for hardware that is not here, and says whether it fits and what it takes.
 
-Topologies of TPUs are written v5e:4x4, or as they are rented: v5litepod-16, v5p-8, v6e-8, tpu7x-8. No data
-are read. Any value of the config can be set on the command line: --config.mesh.fsdp=16. Compiling takes
-minutes; nothing is run. The step's time is an estimate: the longest of matrix products, memory traffic
-and collectives, each at the full rate that the chip's maker states; measured steps are slower.
+Topologies of TPUs are written v5e:4x4, or as they are rented: v5litepod-16, v5p-8, v6e-8, tpu7x-8; NVIDIA
+GPUs of one machine a100x8, h100x8, h200x8, b200x8. No data are read. Any value of the config can be set
+on the command line: --config.mesh.fsdp=16. Compiling takes minutes; nothing is run. The step's time is an
+estimate: the longest of matrix products, memory traffic and collectives, each at the full rate that the
+chip's maker states; measured steps are slower.
 """
 
 import argparse
 import json
+import math
 import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
-    parser.add_argument('--topology', required=True, metavar='T', help='such as v5e:4x4')
+    parser.add_argument('--topology', required=True, metavar='T', help='such as v5e:4x4 or h100x8')
     parser.add_argument('--num_slices', type=int, default=1, help='of that topology, default 1')
     parser.add_argument(
-        '--search', action='store_true', help='try meshes, and remat where one does not fit'
+        '--search',
+        action='store_true',
+        help='try meshes, remat where one does not fit, and batch sizes; recommend the fastest',
     )
     parser.add_argument('--json', action='store_true', help='one JSON object a plan')
 
@@ -33,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
 
     found = devices(topology)
     if args.search:
-        return _search(args, topology, found)
+        return _search(config, topology, found, args.json)
     print(f'compiling for {topology} ...', file=sys.stderr, flush=True)
     row = _plan(config, topology, found)
-    print(json.dumps(row) if args.json else _table(row))
+    print(json.dumps(row) if args.json else _table(row, topology))
     return 0
 
 
@@ -60,47 +64,84 @@ def _plan(config, topology, devices) -> dict:
         'fits': plan.fits,
         **dataclasses.asdict(plan),
         'bound': plan.bound,
+        'step_time': plan.step_time,
     }
 
 
-def _search(args, topology, devices) -> int:
+def _search(config, topology, devices, as_json: bool) -> int:
+    """Tries meshes at the recipe's batch size, then other batch sizes on the best of them."""
     from vitjax.analysis.planning import meshes
-    from vitjax.config import read_config
+    from vitjax.config import complete
     from vitjax.errors import UserError
 
     rows = []
+
+    def attempt(mesh: dict, remat: bool, batch_size: int) -> dict | None:
+        """The plan of the config so changed; None if that does not go together."""
+        changes = {f'mesh.{axis}': size for axis, size in mesh.items()}
+        changes |= {'batch_size': batch_size} | ({'model.remat': True} if remat else {})
+        what = f'{_name(mesh)}, remat {remat}, batch {batch_size}'
+        print(f'compiling with {what} ...', file=sys.stderr, flush=True)
+        try:
+            changed = complete(config, {key: str(value) for key, value in changes.items()})
+            row = _plan(changed, topology, devices)
+        except UserError as error:  # as when the batch does not divide over the mesh
+            print(f'left out: {error}', file=sys.stderr)
+            return None
+        print(json.dumps(row) if as_json else _line(row), flush=True)
+        rows.append(row)
+        return row
+
+    # Where a step fits without, recomputing would only take longer.
+    asked = bool(config.model.get('remat'))
+    switches = (False, True) if 'remat' in config.model and not asked else (asked,)
     for mesh in meshes(len(devices), topology.slices):
-        for remat in ('False', 'True'):
-            changes = {f'mesh.{axis}': str(size) for axis, size in mesh.items()}
-            config = read_config(args.config, args.overrides | changes)
-            if 'remat' in config.model:
-                config = read_config(args.config, args.overrides | changes | {'model.remat': remat})
-            elif remat == 'True':
+        for remat in switches:
+            row = attempt(mesh, remat, config.batch_size)
+            if not row or row['fits']:
                 break
-            print(f'compiling with {_name(mesh)}, remat {remat} ...', file=sys.stderr, flush=True)
-            try:
-                row = _plan(config, topology, devices)
-            except UserError as error:  # as when the batch does not divide over the mesh
-                print(f'left out: {error}', file=sys.stderr)
+    start = _fastest(rows, config.batch_size) or min(rows, key=lambda r: r['needed'], default=None)
+    if start:
+        # Twice as large until it does not fit, or half as large until it does.
+        for power in range(1, 4):
+            size = start['batch_size'] * 2**power
+            size = size if start['fits'] else start['batch_size'] // 2**power
+            row = attempt(start['mesh'], start['remat'], size)
+            if not row or row['fits'] != start['fits']:
                 break
-            rows.append(row)
-            print(json.dumps(row) if args.json else _line(row), flush=True)
-            if row['fits']:  # recomputing would only take longer
-                break
+    out = sys.stderr if as_json else sys.stdout
+    best = _fastest(rows, config.batch_size)
+    if not best:
+        print('recommended: none, nothing fits; take more chips', file=out)
+        return 0
+    flags = [f'--config.mesh.{axis}={size}' for axis, size in best['mesh'].items()]
+    if best['remat'] and not asked:
+        flags.append('--config.model.remat=True')
+    if best['batch_size'] != config.batch_size:
+        flags.append(f'--config.batch_size={best["batch_size"]}')
+    largest = max(row['batch_size'] for row in rows if row['fits'])
+    print(f'largest batch that fits: {largest}, of those that were tried', file=out)
+    print(f'recommended: {" ".join(flags)}', file=out)
+    return 0
+
+
+def _fastest(rows: list[dict], batch_size: int) -> dict | None:
+    """The plan that takes least time an example, of those that fit.
+
+    Within a hundredth of it, the batch size nearest to what was asked for wins, then what takes
+    least of all resources together.
+    """
     fitting = [row for row in rows if row['fits']]
     if not fitting:
-        print(
-            'recommended: none, nothing fits; take a smaller batch or more chips', file=sys.stderr
-        )
-        return 0
-    best = min(
-        fitting, key=lambda row: (max(row['seconds'].values()), sum(row['seconds'].values()))
+        return None
+    shortest = min(row['step_time'] / row['batch_size'] for row in fitting)
+    return min(
+        (row for row in fitting if row['step_time'] / row['batch_size'] <= 1.01 * shortest),
+        key=lambda row: (
+            abs(math.log(row['batch_size'] / batch_size)),
+            sum(row['seconds'].values()) / row['batch_size'],
+        ),
     )
-    flags = [f'--config.mesh.{axis}={size}' for axis, size in best['mesh'].items()]
-    if best['remat']:
-        flags.append('--config.model.remat=True')
-    print(f'recommended: {" ".join(flags)}', file=sys.stderr if args.json else sys.stdout)
-    return 0
 
 
 def _name(mesh) -> str:
@@ -109,17 +150,17 @@ def _name(mesh) -> str:
 
 def _line(row: dict) -> str:
     """A plan in one line of a search."""
-    what = f'{_name(row["mesh"])}, remat {row["remat"]}'
+    what = f'{_name(row["mesh"])}, remat {row["remat"]}, batch {row["batch_size"]}'
     if not row['fits']:
-        return f'{what:<44} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
+        return f'{what:<56} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
     used = sum(row['memory'].values())
     return (
-        f'{what:<44} {_gib(used)} GiB a device, {_milliseconds(row)} ms a step, '
-        f'bound by {row["bound"]}'
+        f'{what:<56} {_gib(used)} GiB a device, {_milliseconds(row)} ms a step, '
+        f'{row["batch_size"] / row["step_time"]:,.0f} examples/s, bound by {row["bound"]}'
     )
 
 
-def _table(row: dict) -> str:
+def _table(row: dict, topology) -> str:
     """A plan, a line a part: what, how much, and what that is made of."""
     title = (
         f'{row["model"]}, batch {row["batch_size"]}, {row["compute"]}, on {row["topology"]} '
@@ -129,10 +170,8 @@ def _table(row: dict) -> str:
     if not row['fits']:
         verdict = f'does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB a device'
         return '\n'.join([title, verdict, *_columns(rows)])
-    from vitjax.analysis.topologies import CHIPS
-
-    chip = CHIPS[row['topology'].split(' x ')[-1].split(':')[0]]
-    verdict = f'fits: {_gib(sum(row["memory"].values()))} of {_gib(chip.memory / chip.devices)} GiB a device'
+    limit = topology.chip.memory / topology.chip.devices
+    verdict = f'fits: {_gib(sum(row["memory"].values()))} of {_gib(limit)} GiB a device'
     rows = [
         *((name, f'{_gib(size)} GiB', 'a device') for name, size in row['memory'].items()),
         *rows,
@@ -153,7 +192,7 @@ def _table(row: dict) -> str:
     if row['unknown_loops']:
         names = ', '.join(row['unknown_loops'])
         rows.append(('loops counted once', str(len(row['unknown_loops'])), names))
-    if ' x ' in row['topology']:
+    if topology.slices > 1:
         rows.append(('between slices', 'not counted', 'the slower network that joins them'))
     return '\n'.join([title, verdict, *_columns(rows)])
 
@@ -167,4 +206,4 @@ def _gib(size: float) -> str:
 
 
 def _milliseconds(row: dict) -> str:
-    return f'{1000 * max(row["seconds"].values()):.2f}'
+    return f'{1000 * row["step_time"]:.2f}'

@@ -103,7 +103,7 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
-    """How one array is cut; an axis that does not divide is left whole."""
+    """How one array is cut; where the axis of a rule does not divide by fsdp, the largest other that does."""
     if math.prod(shape) < _SMALLEST_CUT:
         return P()
     layers = is_stacked(name)
@@ -114,15 +114,18 @@ def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
             break
     else:
         cut = [None] * len(shape)
-        divisible = [i for i in range(layers, len(shape)) if shape[i] % mesh.shape['fsdp'] == 0]
+        axes = ('width',)
+    cut = [
+        axis if axis and size % mesh.shape[axis] == 0 else None
+        for axis, size in zip(cut, shape, strict=True)
+    ]
+    # A width of 1664 does not divide by 256; an MLP's hidden width then may.
+    if 'width' in axes and 'fsdp' not in cut:
+        left = [i for i in range(layers, len(shape)) if not cut[i]]
+        divisible = [i for i in left if shape[i] % mesh.shape['fsdp'] == 0]
         if divisible:
             cut[max(divisible, key=lambda i: shape[i])] = 'fsdp'
-    return P(
-        *(
-            axis if axis and size % mesh.shape[axis] == 0 else None
-            for axis, size in zip(cut, shape, strict=True)
-        )
-    )
+    return P(*cut)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
