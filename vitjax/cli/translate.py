@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     import vitjax
     from vitjax.generation.translation import translate
+    from vitjax.models.registry import translates
 
     # Before the model is loaded, so that a mistake answers at once.
     texts = _checked(args.texts) if args.texts else None
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
         hangul_font()
     pretrained = vitjax.load(args.checkpoint, average=args.average)
-    if not hasattr(pretrained.model, 'decode_step'):
+    if not translates(pretrained.model):
         raise UserError(f'{args.checkpoint} holds no model that translates')
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
 
