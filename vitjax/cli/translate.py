@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     if args.attention:
         if args.attention.suffix != '.png' or not args.attention.parent.is_dir():
             raise UserError(f'--attention: {args.attention} is no place for a .png file')
-        from vitjax.analysis.alignment import draw_alignment, hangul_font
+        from vitjax.analysis.alignment import draw_alignment, font_for
 
-        hangul_font()
+        font_for(''.join(texts or []))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
     if not translates(pretrained.model):
         raise UserError(f'{args.checkpoint} holds no model that translates')
