@@ -22,7 +22,7 @@ def test_each_piece_that_is_written_looks_at_the_pieces_of_the_source(pretrained
 
 def test_the_picture_or_the_package_that_it_needs(pretrained, numbers, tmp_path):
     try:
-        alignment.hangul_font()
+        alignment.font_for('한')
     except UserError:
         pytest.skip('no font with Hangul on this machine; the error names the package')
     alignment.draw_alignment(pretrained, numbers[12][0], tmp_path / 'map.png')
@@ -31,7 +31,23 @@ def test_the_picture_or_the_package_that_it_needs(pretrained, numbers, tmp_path)
         alignment.draw_alignment(pretrained, numbers[12][0], tmp_path / 'no' / 'map.png')
 
 
+def test_a_font_is_looked_for_once_and_only_for_hangul(monkeypatch):
+    from matplotlib import font_manager
+
+    font, looked = font_manager.findfont('DejaVu Sans'), []
+    monkeypatch.setattr(font_manager, 'findSystemFonts', lambda: looked.append(1) or [font])
+    monkeypatch.setattr('matplotlib.ft2font.FT2Font.get_char_index', lambda *_: 1)
+    alignment._hangul_font.cache_clear()
+    assert alignment.font_for('Ça va ? Да 1').get_file() is None
+    assert not looked
+    for text in ('a한', 'ㅋ', 'ᄀ'):
+        assert alignment.font_for(text).get_file() == font
+    assert len(looked) == 1
+    alignment._hangul_font.cache_clear()
+
+
 def test_without_a_font_the_error_names_a_package(monkeypatch):
     monkeypatch.setattr('matplotlib.font_manager.findSystemFonts', lambda: [])
+    alignment._hangul_font.cache_clear()
     with pytest.raises(UserError, match='fonts-nanum'):
-        alignment.hangul_font()
+        alignment.font_for('한')

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,6 +79,16 @@ def test_what_cannot_be_had_is_one_line(stored, source, message):
     assert '\n' not in str(error.value)
 
 
+def test_where_there_is_no_hub_one_is_told_at_once(cache, monkeypatch):
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')  # where nobody listens
+    waited = []
+    monkeypatch.setattr(time, 'sleep', waited.append)
+    with pytest.raises(UserError, match='not in the cache, and the Hub cannot be asked'):
+        library.load('hf:someone/vit')
+    assert not waited
+
+
 def test_links_out_of_the_cache_are_refused(stored, tmp_path):
     secret = tmp_path / 'secret.json'
     secret.write_text(json.dumps({}))
@@ -116,7 +128,8 @@ def test_only_what_is_needed_is_downloaded(stored, monkeypatch):
         'config.json',
         'onnx/model.npz',
     ]
-    monkeypatch.setattr(hub.HfApi, 'list_repo_files', lambda self, **which: files)
+    about = SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in files])
+    monkeypatch.setattr(hub.HfApi, 'model_info', lambda self, **which: about)
     monkeypatch.setattr(hub, 'snapshot_download', download)
     assert snapshot('hf:someone/vit@v1') == stored
     assert asked == {

@@ -1,5 +1,7 @@
 """Which words of the source each word of a translation looks at: cross-attention, drawn."""
 
+import functools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,8 @@ import numpy as np
 from vitjax.errors import UserError
 from vitjax.generation.translation import search, split
 from vitjax.pretrained import Pretrained
+
+_HANGUL = re.compile('[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]')
 
 
 def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], np.ndarray]:
@@ -31,11 +35,11 @@ def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], 
 
 
 def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
-    """Writes the picture of `alignment`; UserError without a font that shows Hangul."""
+    """Writes the picture of `alignment`; UserError as `font_for`."""
     from matplotlib.figure import Figure
 
-    font = hangul_font()
     source, target, weights = alignment(pretrained, text)
+    font = font_for(''.join(source + target))
     figure = Figure(figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained')
     axis = figure.subplots()
     image = axis.imshow(weights, cmap='viridis', vmin=0, aspect='auto')
@@ -50,22 +54,30 @@ def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
         raise UserError(f'{path} cannot be written: {error}') from error
 
 
-def hangul_font():
-    """A font of this machine that shows Hangul, as matplotlib's FontProperties.
+def font_for(text: str):
+    """A font for a text, as matplotlib's FontProperties: its default, or one that shows Hangul.
 
     Raises:
       UserError: there is none, or no matplotlib; the message names the package that brings it.
     """
     try:
-        from matplotlib import font_manager
-        from matplotlib.ft2font import FT2Font
+        from matplotlib.font_manager import FontProperties
     except ImportError:
         raise UserError("drawing needs matplotlib: pip install 'vitjax[figures]'") from None
+    return FontProperties(fname=_hangul_font() if _HANGUL.search(text) else None)
+
+
+@functools.cache  # the fonts of a machine are many
+def _hangul_font() -> str:
+    """The file of a font that shows Hangul."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     fonts = sorted(font_manager.findSystemFonts(), key=lambda path: 'Bold' in path)
     for path in sorted(fonts, key=lambda path: 'Gothic' not in path):
         try:
             if FT2Font(path).get_char_index(ord('한')):
-                return font_manager.FontProperties(fname=path)
+                return path
         except (OSError, RuntimeError):  # a damaged font, or a kind that matplotlib cannot read
             continue
     raise UserError("no font shows Hangul; Debian's package fonts-nanum brings one, for example")

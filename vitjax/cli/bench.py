@@ -35,12 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import complete
     from vitjax.errors import UserError
-    from vitjax.models.registry import create_model
-    from vitjax.models.seq2seq import Transformer
+    from vitjax.models.registry import create_model, translates
 
     if args.steps < 1:
         raise UserError(f'--steps must be at least 1, not {args.steps}')
-    config_of = _translation if isinstance(create_model(args.model), Transformer) else _images
+    config_of = _translation if translates(create_model(args.model)) else _images
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(args, folder)
         config.update(batch_size=args.batch_size, steps=args.steps)

@@ -19,13 +19,14 @@ def run(args: argparse.Namespace) -> int:
 
     import vitjax
     from vitjax.errors import UserError
+    from vitjax.models.registry import translates
 
     if args.top < 1 or args.batch_size < 1:
         raise UserError('--top and --batch_size must be at least 1')
     # A file's name may hold what the terminal cannot show.
     sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint)
-    if hasattr(pretrained.model, 'decode_step'):
+    if translates(pretrained.model):
         raise UserError(f'{args.checkpoint} holds a model of sentences; use vitjax translate')
     model, labels = pretrained.model, pretrained.labels
     if not getattr(model, 'num_classes', 0):

@@ -38,17 +38,18 @@ def run(args: argparse.Namespace) -> int:
 
     import vitjax
     from vitjax.generation.translation import translate
+    from vitjax.models.registry import translates
 
     # Before the model is loaded, so that a mistake answers at once.
     texts = _checked(args.texts) if args.texts else None
     if args.attention:
         if args.attention.suffix != '.png' or not args.attention.parent.is_dir():
             raise UserError(f'--attention: {args.attention} is no place for a .png file')
-        from vitjax.analysis.alignment import draw_alignment, hangul_font
+        from vitjax.analysis.alignment import draw_alignment, font_for
 
-        hangul_font()
+        font_for(''.join(texts or []))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
-    if not hasattr(pretrained.model, 'decode_step'):
+    if not translates(pretrained.model):
         raise UserError(f'{args.checkpoint} holds no model that translates')
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
 

@@ -173,9 +173,14 @@ def create_model(name: str, **overrides) -> nn.Module:
         raise UserError(f'{name}: {error}') from error
 
 
+def translates(model: nn.Module) -> bool:
+    """Whether a model is of sentences; all others are of images."""
+    return isinstance(model, Transformer)
+
+
 def example_inputs(model: nn.Module) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Shapes of one example: an image of the model's own size, or a pair of sentences of 64 tokens each."""
-    if isinstance(model, Transformer):
+    if translates(model):
         return (jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32),) * 2
     size = (1, *as_pair(model.image_size), model.in_channels)
     return (jax.ShapeDtypeStruct(size, jnp.float32),)

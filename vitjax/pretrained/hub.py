@@ -14,6 +14,7 @@ from pathlib import Path
 from vitjax.errors import UserError
 
 PREFIX = 'hf:'
+_PATIENCE = 10.0  # seconds until a Hub that does not answer counts as out of reach
 
 # Kinds of weights, best first; of the first kind that a repository has, all files are taken.
 _WEIGHTS = (
@@ -51,7 +52,9 @@ def snapshot(source: str) -> Path:
     try:
         if repository.count('/') != 1:
             raise ValueError('say hf:owner/name or hf:owner/name@revision')
-        files = huggingface_hub.HfApi().list_repo_files(**which)
+        # Asked once: what lists the files alone asks six times, which takes 20 s where there is no Hub.
+        about = huggingface_hub.HfApi().model_info(**which, timeout=_PATIENCE)
+        files = [file.rfilename for file in about.siblings]
     except (ValueError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise UserError(f'{source}: {_reason(error)}') from error
     except Exception as error:  # of whatever keeps one from the Hub
