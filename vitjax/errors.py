@@ -23,11 +23,15 @@ class CorruptExample(UserError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in `known`; proposes the nearest names that are.
 
+    Nearer than any spelling are names of which it is a word: 'depth' is short for 'encoder_depth'.
+
     >>> str(unknown('model', 'vit_b61', ['vit_b16', 'vit_l16']))
     "unknown model 'vit_b61'; did you mean 'vit_b16'?"
     """
     known = sorted(known)
     lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    hint = f'did you mean {lower[near[0]]!r}?' if near else f'known: {", ".join(known)}'
+    near = [candidate for candidate in lower if name.lower() in candidate.split('_')][:3]
+    near = near or difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    proposed = ' or '.join(repr(lower[candidate]) for candidate in near)
+    hint = f'did you mean {proposed}?' if near else f'known: {", ".join(known)}'
     return UserError(f'unknown {kind} {name!r}; {hint}')

@@ -17,6 +17,10 @@ MODELS = {
     'rotary': ('vit', SIZES | {'positions': 'rotary', 'num_registers': 1, 'scan': True}),
     'fixed': ('vit', SIZES | {'positions': 'sincos2d', 'pooling': 'map', 'activation': 'gelu'}),
     'cnn': ('cnn', {'image_size': 8, 'widths': (4, 6), 'norm': 'batch', 'num_classes': 3}),
+    'hybrid': (
+        'vit',
+        SIZES | {'image_size': (16, 32), 'patch_size': 8, 'stem_depths': (1, 1), 'stem_width': 4},
+    ),
     'mae': (
         'mae',
         dict(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, decoder_depth=1),
@@ -58,7 +62,7 @@ def test_stablehlo_takes_any_number_of_images_on_any_platform(which, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # jax2onnx's own
-@pytest.mark.parametrize('which', ['learned', 'rotary', 'fixed', 'cnn'])
+@pytest.mark.parametrize('which', ['learned', 'rotary', 'fixed', 'cnn', 'hybrid'])
 def test_onnx_takes_any_number_of_images(which, tmp_path):
     pytest.importorskip('jax2onnx', reason="needs the extra 'onnx'")
     runtime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")

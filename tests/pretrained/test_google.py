@@ -444,7 +444,7 @@ MISTAKES = {
     ),
     'not square': (
         changed(**{'Transformer/posembed_input/pos_embedding': np.zeros((1, 7, WIDTH))}),
-        'does not tell image_size: say image_size=... when loading',
+        'does not tell image_size: say image_size=... when loading (vitjax convert: --set image_size=',
     ),
     'no layout': ({'weights': np.zeros(3)}, 'is of no known layout'),
 }
@@ -528,9 +528,17 @@ def test_a_folder_tells_what_a_file_cannot(tmp_path):
 CANNOT = {
     'activation': (
         {'activation': 'gelu'},
-        "its activation is 'gelu', and what would be written reads",
+        "its activation is 'gelu'; load it with activation='gelu_tanh' (vitjax convert: --set "
+        'activation=gelu_tanh) to write one that computes nearly the same: from exact GELU, to about',
     ),
-    'epsilon': ({'norm_epsilon': 1e-5}, 'its norm_epsilon is 1e-05'),
+    'epsilon': (
+        {'norm_epsilon': 1e-5},
+        'its norm_epsilon is 1e-05; load it with norm_epsilon=1e-06',
+    ),
+    'both': (
+        {'activation': 'gelu', 'norm_epsilon': 1e-12},
+        '--set activation=gelu_tanh --set norm_epsilon=1e-06',
+    ),
     'registers': ({'num_registers': 2}, 'has no tensor for register_tokens'),
     'layer_scale': ({'layer_scale': 0.1}, 'has no tensor for encoder/blocks/attention_scale'),
     'rotary': ({'positions': 'rotary'}, "its positions is 'rotary'"),

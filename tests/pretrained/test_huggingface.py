@@ -201,9 +201,9 @@ def test_preprocessing_comes_and_goes(case, tmp_path, convert):  # noqa: F811
     ('settings', 'message'),
     [
         ({'stem_depths': ()}, 'it has no stem'),
-        ({'positions': 'sincos2d'}, "positions are learned, not 'sincos2d'"),
+        ({'positions': 'sincos2d'}, "positions are 'sincos2d', not 'learned'"),
         ({'prefix_positions': 'none'}, "load the weights with prefix_positions='class'"),
-        ({'pooling': 'mean'}, "vit has pooling 'cls', not 'mean'"),
+        ({'pooling': 'mean'}, "its pooling is 'mean', that of vit is 'cls'"),
         ({'norm_embeddings': True}, 'normalised after the last block alone'),
         ({'patch_bias': False}, 'its patch embedding has a bias'),
         ({'num_registers': 2}, 'only DINOv2, which has layer_scale, has registers'),
@@ -211,7 +211,7 @@ def test_preprocessing_comes_and_goes(case, tmp_path, convert):  # noqa: F811
         ({'representation_size': 8}, 'its pooler is of ViT and DeiT without head'),
         ({'distillation': 'head', 'num_classes': 0}, "there is no distillation 'head'"),
         ({'layer_scale': 1.0, 'num_classes': 0, 'mlp_dim': 12}, 'not 12'),
-        ({'layer_scale': 1.0}, "dinov2 has pooling 'cls_mean', not 'cls'"),
+        ({'layer_scale': 1.0}, "its pooling is 'cls', that of dinov2 is 'cls_mean'"),
         (
             {
                 'layer_scale': 1.0,

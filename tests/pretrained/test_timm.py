@@ -174,14 +174,16 @@ def test_another_size_computes_what_timm_does(tmp_path):
     assert_close('timm, another size', computed(loaded, images), outputs(model, as_torch(images)))
 
 
-def test_a_state_dict_alone(tmp_path):
+def test_a_state_dict_alone(tmp_path, caplog):
     """What the tensors do not tell is asked for by name."""
     model = original(PLAIN)
     path = tmp_path / 'weights.safetensors'
     safetensors.torch.save_file(model.state_dict(), path)
     with pytest.raises(UserError, match=r'does not tell num_heads: say num_heads=\.\.\. when'):
         vitjax.load(path)
+    assert not caplog.messages  # one thing at a time
     loaded = vitjax.load(path, num_heads=4)
+    assert 'does not tell its preprocessing' in caplog.text
     images = images_for(loaded)
     assert_close('timm', computed(loaded, images), outputs(model, as_torch(images)))
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.extend.core import jaxpr_as_fun
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import RunError, UserError
+from vitjax.pretrained.primitives import in_fewer_primitives
 
 if TYPE_CHECKING:
     from vitjax.pretrained.pretrained import Pretrained
@@ -42,20 +42,15 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     try:
         import onnxruntime
         from jax2onnx import to_onnx
-        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY, import_all_plugins
     except ImportError as error:
         raise UserError(f"ONNX takes {error.name}: pip install 'vitjax[onnx]'") from error
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.variables))
     if size >= _LARGEST_ONNX:
         raise UserError(f'an ONNX file holds at most 2 GiB, and these weights take {size} bytes')
-    # JAX has made a primitive of it since, which jax2onnx 0.13 knows by its old name only.
-    import_all_plugins()
-    PLUGIN_REGISTRY.setdefault('stack', PLUGIN_REGISTRY['jax.numpy.stack'])
     forward = _forward(pretrained)
-    # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over: then
-    # it sees primitives alone.
+    # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over.
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
-    traced = jaxpr_as_fun(jax.make_jaxpr(forward)(pixels))
+    traced = in_fewer_primitives(forward, pixels)
 
     for name in ('jax2onnx', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -36,6 +36,7 @@ _POSITIONS = (
     'Transformer/pos_embedding',
     'pos_embedding',
 )
+_UNSAID = {'activation': 'gelu_tanh', 'norm_epsilon': 1e-6}  # of all of them
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', '')
 _FINAL_NORM = 'Transformer/encoder_norm/scale'
 _PROJECTIONS = ('query', 'key', 'value', 'out')
@@ -109,7 +110,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     }
     checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
     told = _told(checkpoint, spelling)
-    known = {'activation': 'gelu_tanh', 'norm_epsilon': 1e-6, 'positions': 'sincos2d'}
+    known = _UNSAID | {'positions': 'sincos2d'}
     known['pooling'] = 'cls' if told['class_token'] else 'mean'
     patches = None
     if spelling.positions in tensors:
@@ -151,6 +152,14 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     class_token = model.prefix['class_token']
     if model.pooling == 'map' and class_token:
         raise UserError('Google has no model with a class token and attention pooling')
+    if differing := [name for name in _UNSAID if getattr(model, name) != _UNSAID[name]]:
+        raise UserError(
+            'google cannot hold this model: '
+            + ', '.join(f'its {name} is {getattr(model, name)!r}' for name in differing)
+            + f'; load it with {" and ".join(f"{name}={_UNSAID[name]!r}" for name in differing)} '
+            + f'(vitjax convert: {" ".join(f"--set {name}={_UNSAID[name]}" for name in differing)}) '
+            + 'to write one that computes nearly the same: from exact GELU, to about 1e-3'
+        )
     spelling = Spelling()
     unplaced = class_token and model.prefix_positions == 'none'
     if model.pooling == 'map' or model.positions == 'sincos2d' or unplaced:

@@ -143,8 +143,10 @@ def kind_for(model: ViT) -> str:
     pooling = 'cls_mean' if dino and model.num_classes else 'cls'
     reasons = {
         'it has no stem': model.stem_depths is not None,
-        f'positions are learned, not {model.positions!r}': model.positions != 'learned',
-        f'{kind} has pooling {pooling!r}, not {model.pooling!r}': model.pooling != pooling,
+        f"its positions are {model.positions!r}, not 'learned'": model.positions != 'learned',
+        f'its pooling is {model.pooling!r}, that of {kind} is {pooling!r}': (
+            model.pooling != pooling
+        ),
         'its class token has a position: load the weights with '
         "prefix_positions='class', which gives it one of 0": (
             model.positions == 'learned' and model.num_placed == 0

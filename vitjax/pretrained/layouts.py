@@ -164,7 +164,8 @@ def settle(
     if missing := [name for name in needed if facts.get(name) is None]:
         raise UserError(
             f'{checkpoint.place} does not tell {" and ".join(missing)}: '
-            f'say {", ".join(f"{name}=..." for name in missing)} when loading'
+            f'say {", ".join(f"{name}=..." for name in missing)} when loading '
+            f'(vitjax convert: {" ".join(f"--set {name}=..." for name in missing)})'
         )
     return facts
 

@@ -43,16 +43,8 @@ def recognises(checkpoint: Checkpoint) -> bool:
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`; without a config.json it takes a square image."""
     told = tell(checkpoint)
-    if not checkpoint.config:
-        logging.getLogger(__name__).warning(
-            '%s does not tell its preprocessing: taking mean %s and std %s; '
-            'say mean=... and std=... when loading if they are others',
-            checkpoint.place,
-            PREPROCESS['mean'],
-            PREPROCESS['std'],
-        )
     config, labels, preprocess = read_config(checkpoint)
-    return read_tensors(
+    parts = read_tensors(
         checkpoint,
         overrides,
         told,
@@ -61,6 +53,15 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         preprocess=preprocess,
         labels=labels,
     )
+    if not checkpoint.config:
+        logging.getLogger(__name__).warning(
+            '%s does not tell its preprocessing: taking mean %s and std %s; '
+            'say mean=... and std=... when loading if they are others',
+            checkpoint.place,
+            PREPROCESS['mean'],
+            PREPROCESS['std'],
+        )
+    return parts
 
 
 def read_tensors(
