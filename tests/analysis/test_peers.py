@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vitjax.analysis import peers
+from vitjax.analysis.benchmark import versions
 from vitjax.config import base_config
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
@@ -38,7 +39,7 @@ def test_the_same_logits_until_it_trains():
     np.testing.assert_allclose(theirs['forward'](), ours, atol=1e-5)
     np.testing.assert_allclose(theirs['train_step'](), ours, atol=1e-5)
     assert np.abs(theirs['forward']() - ours).max() > 1e-2
-    assert peers.versions().startswith('timm ')
+    assert versions('timm', 'torch').startswith('timm ')
 
 
 @pytest.mark.parametrize('changes', [{'compute': 'bfloat16'}, {'positions': 'rotary'}])

@@ -18,14 +18,19 @@ SMALL = {
 PREPROCESS = {'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.4), 'crop': 0.9}
 
 
-def random_weights(name='vit', **changes):
-    """A `Pretrained` of a small model with other constructor arguments."""
-    arguments = SMALL | changes
+def random_parameters(name, arguments):
+    """Path -> array, for all parameters of a model."""
     rng = np.random.default_rng(0)
-    params = {
+    return {
         path: (0.3 * rng.normal(size=shape) + path.endswith('scale')).astype(np.float32)
         for path, shape in parameter_shapes(name, arguments).items()
     }
+
+
+def random_weights(name='vit', **changes):
+    """A `Pretrained` of a small model with other constructor arguments."""
+    arguments = SMALL | changes
+    params = random_parameters(name, arguments)
     labels = tuple(f'class {k}' for k in range(arguments['num_classes'])) or None
     parts = Parts(name, arguments, params, PREPROCESS | {'interpolation': 'bilinear'}, labels)
     return assemble(parts, source='random', layout='vitjax')

@@ -2,22 +2,21 @@
 
 import dataclasses
 import json
-import re
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from random_weights import PREPROCESS, same
+from random_weights import PREPROCESS, random_parameters, same
 
 import vitjax
 from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
-from vitjax.pretrained import mae, meta
+from vitjax.pretrained import mae, meta, names
 from vitjax.pretrained.files import read_tensors, write_tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, variable_shapes
+from vitjax.pretrained.layouts import Checkpoint, Parts, variable_shapes
 from vitjax.pretrained.pretrained import assemble
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
 from vitjax.training.finetuning import model_of, starting_variables
@@ -39,11 +38,7 @@ TABLES = ('vit.embeddings.position_embeddings', 'decoder.decoder_pos_embed')
 
 def random_mae(**changes):
     arguments = TINY | changes
-    rng = np.random.default_rng(0)
-    params = {
-        path: (0.3 * rng.normal(size=shape) + path.endswith('scale')).astype(np.float32)
-        for path, shape in parameter_shapes('mae', arguments).items()
-    }
+    params = random_parameters('mae', arguments)
     facts = {'crop': 12 / 13, 'interpolation': 'bicubic'}  # Hugging Face's sizes are whole numbers
     parts = Parts('mae', arguments, params, PREPROCESS | facts)
     return assemble(parts, source='random', layout='vitjax')
@@ -74,14 +69,8 @@ BY_META = (
 )
 
 
-def spelled(tensors, patterns):
-    for pattern, replacement in patterns:
-        tensors = {re.sub(pattern, replacement, name): x for name, x in tensors.items()}
-    return tensors
-
-
 def as_meta(tensors):
-    tensors = spelled(tensors, BY_META)
+    tensors = names.renamed(tensors, BY_META)
     for name in [name for name in tensors if '.attention.query.' in name]:
         parts = [tensors.pop(name.replace('query', part)) for part in ('query', 'key', 'value')]
         tensors[name.replace('attention.attention.query', 'attn.qkv')] = np.concatenate(parts)
@@ -152,7 +141,7 @@ def test_what_is_written_comes_back(changes, tmp_path):
 
 @pytest.mark.parametrize('patterns', [IN_MEMORY, BY_NEW_VERSIONS, IN_MEMORY + BY_NEW_VERSIONS])
 def test_every_spelling_of_hugging_face_is_read(patterns, model, tensors, write):
-    renamed = spelled(tensors, patterns)
+    renamed = names.renamed(tensors, patterns)
     assert len(renamed.keys() - tensors.keys()) >= 16 * 2
     loaded = vitjax.load(write(renamed, {}))
     assert loaded.info['layout'] == 'mae'

@@ -1,5 +1,6 @@
 """What takes how long: calls timed in turn, imports in fresh processes, and input as it streams."""
 
+import importlib.metadata
 import subprocess
 import sys
 import time
@@ -48,6 +49,11 @@ def median_and_spread(values: np.ndarray) -> dict[str, float]:
     """The median, and the interquartile range as a share of it."""
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     return {'median': float(median), 'spread': float((high - low) / median)}
+
+
+def versions(*names: str) -> str:
+    """Installed packages with their versions, in words."""
+    return ', '.join(f'{name} {importlib.metadata.version(name)}' for name in names)
 
 
 def images_per_second(batches: Iterator[Mapping[str, np.ndarray]], seconds: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vitjax.analysis.benchmark import median_and_spread, seconds_in_turn
+from vitjax.analysis.benchmark import median_and_spread, seconds_in_turn, versions
 from vitjax.errors import UserError
 from vitjax.generation import beam_search, greedy
 from vitjax.models.seq2seq import Transformer
@@ -20,7 +20,6 @@ BEAMS = 4
 SOURCE = 32  # tokens of each source
 
 _PAD, _EOS = 0, 1
-_PEER = 'transformers'
 
 Decoders = dict[str, Callable[[], np.ndarray]]
 
@@ -44,7 +43,7 @@ def compare_decoders(
     ours, theirs = decoders(model, variables, source), {}
     try:
         theirs = decoders_of_transformers(model, variables, source)
-        peer = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in (_PEER, 'torch'))
+        peer = versions('transformers', 'torch')
     except UserError as error:
         peer = f'none: {error}'
     functions = {('ours', name): function for name, function in ours.items()}

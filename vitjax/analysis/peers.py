@@ -1,7 +1,6 @@
 """The same Vision Transformer in timm, with the same weights, to be timed beside ours."""
 
 import importlib
-import importlib.metadata
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,11 +16,6 @@ from flax import linen as nn
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 from vitjax.pretrained import Pretrained, save
-
-
-def versions() -> str:
-    """What ours is compared with: names and versions."""
-    return ', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('timm', 'torch'))
 
 
 def steps_of_timm(

@@ -84,9 +84,9 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
         'output': stats.output_size_in_bytes - stats.alias_size_in_bytes,
         'program': stats.generated_code_size_in_bytes,
     }
-    limit = int(topology.chip.memory / topology.chip.devices)
-    if sum(memory.values()) > limit:  # a GPU's compiler does not mind
-        return Plan(flops, needed=sum(memory.values()), limit=limit)
+    needed, limit = sum(memory.values()), int(topology.device_memory)
+    if needed > limit:  # a GPU's compiler does not mind
+        return Plan(flops, needed=needed, limit=limit)
     program = Program(compiled.as_text())
     precision = experiment.config.precision
     passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]

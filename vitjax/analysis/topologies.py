@@ -111,6 +111,11 @@ class Topology:
         return CHIPS[self.kind]
 
     @property
+    def device_memory(self) -> float:
+        """Bytes of one of JAX's devices."""
+        return self.chip.memory / self.chip.devices
+
+    @property
     def chips(self) -> int:
         return self.slices * math.prod(map(int, self.shape.split('x')))
 

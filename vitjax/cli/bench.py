@@ -134,8 +134,8 @@ def _measure(config, steps: int, with_input: bool) -> dict:
         }
         functions = {name: function for name, (function, _) in timed.items()}
         if not translates:
-            peer = _peer(experiment, state.variables, first)
-            functions |= {f'peer {name}': function for name, function in peer['steps'].items()}
+            peer, steps_of_peer = _peer(experiment, state.variables, first)
+            functions |= {f'peer {name}': function for name, function in steps_of_peer.items()}
         seconds_in_turn(functions, 1)
         seconds = seconds_in_turn(functions, steps)
 
@@ -176,31 +176,30 @@ def _measure(config, steps: int, with_input: bool) -> dict:
             experiment.model, state.variables, batch_size=config.batch_size, rounds=steps
         )
     else:
-        results['peer'] = peer['name']
-        if peer['steps']:
-            results['largest_difference'] = peer['largest_difference']
-    if with_input and not translates:
-        results['input_images_per_second'] = images_per_second(batches, seconds=3)
+        results |= peer
+        if with_input:
+            results['input_images_per_second'] = images_per_second(batches, seconds=3)
     batches.close()
     return results
 
 
-def _peer(experiment, variables, batch) -> dict:
-    """timm's `steps`, none where it cannot be compared, its `name`, and how its logits differ."""
+def _peer(experiment, variables, batch) -> tuple[dict, dict]:
+    """Who the peer is and how its logits differ, and its steps: none where it cannot be compared."""
     import jax
 
-    from vitjax.analysis.peers import steps_of_timm, versions
+    from vitjax.analysis.benchmark import versions
+    from vitjax.analysis.peers import steps_of_timm
     from vitjax.errors import UserError
 
     model, preprocess = experiment.model, experiment.data.preprocess
     try:
         steps = steps_of_timm(model, variables, preprocess, experiment.config, batch)
     except UserError as error:
-        return {'steps': {}, 'name': f'none: {error}'}
+        return {'peer': f'none: {error}'}, {}
     ours = jax.jit(model.apply)(variables, preprocess.normalise(batch['image']))
     # In parts of the largest: a head that has hardly trained gives small logits.
     difference = float(abs(ours - steps['forward']()).max() / abs(ours).max())
-    return {'steps': steps, 'name': versions(), 'largest_difference': difference}
+    return {'peer': versions('timm', 'torch'), 'largest_difference': difference}, steps
 
 
 def _table(results: dict) -> str:
@@ -233,10 +232,7 @@ def _table(results: dict) -> str:
         )
         if 'ratio' in results[name]:
             peer, ratio = results[name]['seconds_of_peer'], results[name]['ratio']
-            more += (
-                f'; peer {1000 * peer["median"]:.1f} ms +- {peer["spread"]:.0%}, '
-                f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}'
-            )
+            more += _compared(f'{1000 * peer["median"]:.1f} ms', peer, ratio)
         rows.append((name.replace('_', ' '), f'{1000 * seconds["median"]:.1f} ms', more))
     rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
     if 'peer' in results:
@@ -257,6 +253,14 @@ def _table(results: dict) -> str:
     return '\n'.join([title, *lines])
 
 
+def _compared(median: str, peer: dict, ratio: dict) -> str:
+    """The peer's median, as it is to be shown, with its spread, and our ratio to it."""
+    return (
+        f'; peer {median} +- {peer["spread"]:.0%}, '
+        f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}'
+    )
+
+
 def _decoding(results: dict) -> list[tuple[str, str, str]]:
     """Rows of the table: what is written, how fast, and how that compares to the peer."""
     rows = []
@@ -266,10 +270,7 @@ def _decoding(results: dict) -> list[tuple[str, str, str]]:
         more = f'+- {rate["spread"]:.0%}, {results["tokens"]} tokens each'
         if 'ratio' in found:
             peer, ratio = found['tokens_per_second_of_peer'], found['ratio']
-            more += (
-                f'; peer {peer["median"]:.1f} +- {peer["spread"]:.0%}, '
-                f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}, '
-                f'{found["same_tokens"]:.0%} the same'
-            )
+            more += _compared(f'{peer["median"]:.1f}', peer, ratio)
+            more += f', {found["same_tokens"]:.0%} the same'
         rows.append((name + beams, f'{rate["median"]:.1f} tokens/s', more))
     return [*rows, ('its peer', '', results['peer'])]

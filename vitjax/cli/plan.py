@@ -80,7 +80,7 @@ def _search(config, topology, devices, as_json: bool) -> int:
         """The plan of the config so changed; None if that does not go together."""
         changes = {f'mesh.{axis}': size for axis, size in mesh.items()}
         changes |= {'batch_size': batch_size} | ({'model.remat': True} if remat else {})
-        what = f'{_name(mesh)}, remat {remat}, batch {batch_size}'
+        what = _setting(mesh, remat, batch_size)
         print(f'compiling with {what} ...', file=sys.stderr, flush=True)
         try:
             changed = complete(config, {key: str(value) for key, value in changes.items()})
@@ -148,9 +148,14 @@ def _name(mesh) -> str:
     return ' x '.join(f'{axis} {size}' for axis, size in mesh.items())
 
 
+def _setting(mesh: dict, remat: bool, batch_size: int) -> str:
+    """What a search varies, in words."""
+    return f'{_name(mesh)}, remat {remat}, batch {batch_size}'
+
+
 def _line(row: dict) -> str:
     """A plan in one line of a search."""
-    what = f'{_name(row["mesh"])}, remat {row["remat"]}, batch {row["batch_size"]}'
+    what = _setting(row['mesh'], row['remat'], row['batch_size'])
     if not row['fits']:
         return f'{what:<56} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
     used = sum(row['memory'].values())
@@ -170,8 +175,8 @@ def _table(row: dict, topology) -> str:
     if not row['fits']:
         verdict = f'does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB a device'
         return '\n'.join([title, verdict, *_columns(rows)])
-    limit = topology.chip.memory / topology.chip.devices
-    verdict = f'fits: {_gib(sum(row["memory"].values()))} of {_gib(limit)} GiB a device'
+    used = sum(row['memory'].values())
+    verdict = f'fits: {_gib(used)} of {_gib(topology.device_memory)} GiB a device'
     rows = [
         *((name, f'{_gib(size)} GiB', 'a device') for name, size in row['memory'].items()),
         *rows,

@@ -13,6 +13,7 @@ import numpy as np
 from vitjax.errors import UserError
 from vitjax.pretrained import timm
 from vitjax.pretrained.layouts import Checkpoint, Parts
+from vitjax.pretrained.names import renamed
 from vitjax.pretrained.pytorch import IMAGENET
 
 WEIGHTS = 'model.safetensors'
@@ -90,8 +91,6 @@ def _as_in_timm(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
             name = name.removeprefix(outer)
         else:
             continue
-        for pattern, replacement in _RENAMED:
-            name = re.sub(pattern, replacement, name)
-        if name not in _UNUSED:
-            found[name] = tensor
-    return found
+        found[name] = tensor
+    found = renamed(found, _RENAMED)
+    return {name: tensor for name, tensor in found.items() if name not in _UNUSED}
