@@ -12,6 +12,7 @@ from vitjax.layers.convolution import (
     Convolution,
     ResidualBlock,
     ResNetBackbone,
+    max_pool,
     num_groups,
     resnet_stride,
     resnet_windows,
@@ -77,6 +78,9 @@ CASES = pytest.mark.parametrize(
         ((5, 6), (3, 2), 2, 'SAME', (3, 3)),
         ((5, 6), (1, 3), 2, 'VALID', (3, 2)),
         ((3, 4, 5), (2, 1, 3), 1, 'SAME', (3, 4, 5)),
+        ((5, 6), (1, 1), 1, 'SAME', (5, 6)),
+        ((5, 6), (1, 1), 2, 'VALID', (3, 3)),
+        ((7,), (1,), 3, 'SAME', (3,)),
     ],
 )
 
@@ -96,6 +100,18 @@ def test_any_number_of_spatial_axes(
         params['kernel'] = standardise(params['kernel'])
     same = nn.Conv(4, kernel, strides=stride, padding=padding)
     np.testing.assert_allclose(found, same.apply({'params': params}, x), atol=1e-4)
+
+
+@pytest.mark.parametrize('spatial', [(7,), (5, 6), (1, 8), (3, 4, 5)])
+@pytest.mark.parametrize(('size', 'stride'), [(3, 2), (2, 2), (3, 1), (2, 3), (1, 2)])
+def test_max_pool(spatial, size, stride):
+    """It, and its gradient, are those of a window that moves over the map."""
+    x = RNG.normal(size=(2, *spatial, 3)).astype(np.float32) - 3  # below zero
+    window = (size,) * len(spatial), (stride,) * len(spatial), 'SAME'
+    expected, pull = jax.vjp(lambda x: nn.max_pool(x, *window), x)
+    found, same_pull = jax.vjp(lambda x: max_pool(x, size, stride), x)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(same_pull(expected)[0], pull(expected)[0], rtol=1e-6)
 
 
 def test_a_kernel_that_sees_one_number_is_not_standardised(random_variables):

@@ -52,26 +52,4 @@ def _unstack(x, *, axis: int) -> list[jax.Array]:
     return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
 
 
-def _max_pool(x, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
-    """The greatest of shifted maps: onnxruntime pools over three axes, jax2onnx counts all four.
-
-    The map is padded with its own edge, which lies in every window that reaches over it.
-    """
-    for axis, size in enumerate(window_dimensions):
-        stride, (before, after) = window_strides[axis], padding[axis]
-        if size > 1 or stride > 1:
-            length = x.shape[axis]
-            first, last = (lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, length - 1))
-            x = lax.concatenate([first] * before + [x] + [last] * after, axis)
-            reach = (x.shape[axis] - size) // stride * stride + 1
-            shifted = (lax.slice_in_dim(x, i, i + reach, stride, axis) for i in range(size))
-            x = functools.reduce(lax.max, shifted)
-    return x
-
-
-_REWRITTEN = {
-    'custom_jvp_call': _call,
-    'stack': _stack,
-    'unstack': _unstack,
-    'reduce_window_max': _max_pool,
-}
+_REWRITTEN = {'custom_jvp_call': _call, 'stack': _stack, 'unstack': _unstack}
