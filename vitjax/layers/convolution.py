@@ -70,7 +70,7 @@ class Convolution(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         axes = 'DHW'[-len(self.kernel_size) :]
         if math.prod(self.kernel_size) == 1:
-            # A product of matrices: the gradient of such a convolution is 3 times slower on a CPU.
+            # A product of matrices, whose gradient is up to 1.7 times faster on a CPU.
             x = x[:, *(slice(None, None, self.stride) for _ in axes)]
             x = x @ kernel.reshape(shape[-2:])
         else:
@@ -90,18 +90,24 @@ class Convolution(nn.Module):
 def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
     """The greatest value in each window [B, *spatial, C] -> [B, *ceil(spatial / stride), C], padding SAME.
 
-    It is the greatest of shifted maps, one axis after the other: the gradient of XLA's own pooling
-    is 4 times slower on a CPU, and converters to ONNX do not know it.
+    It is the greatest of shifted maps, one axis after the other. The gradient of XLA's own pooling is
+    3 times slower on a CPU, as strided slices are, and converters to ONNX do not know it.
     """
     for axis in range(1, x.ndim - 1):
         length = x.shape[axis]
-        reach = (length - 1) // stride * stride + 1
-        missing = max(reach - 1 + size - length, 0)
+        places = -(-length // stride)
+        before = max((places - 1) * stride + size - length, 0) // 2
+        rows = places + (size - 1) // stride
         first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, length - 1))
-        before, after = [first] * (missing // 2), [last] * (missing - missing // 2)
-        # The edge lies in every window that reaches over it, and so may stand for what is outside.
-        x = jnp.concatenate([*before, x, *after], axis)
-        shifted = (jax.lax.slice_in_dim(x, i, i + reach, stride, axis) for i in range(size))
+        after = rows * stride - length - before
+        # The edge lies in every window that reaches over it: it may stand for what is outside.
+        x = jnp.concatenate([first] * before + [x] + [last] * after, axis)
+        x = x.reshape(*x.shape[:axis], rows, stride, *x.shape[axis + 1 :])
+        every = jnp.unstack(x, axis=axis + 1)  # stride-th row, from the first, the second ...
+        shifted = (
+            jax.lax.slice_in_dim(every[i % stride], i // stride, i // stride + places, axis=axis)
+            for i in range(size)
+        )
         x = functools.reduce(jnp.maximum, shifted)
     return x
 
