@@ -20,7 +20,7 @@ from vitjax.training.loop import train
 RECIPE = str(Path(__file__).parents[2] / 'configs/finetune.py')
 VIT = dict(image_size=8, patch_size=4, in_channels=1, width=16, depth=2, num_heads=2, mlp_dim=32)
 MAE = dict(VIT, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
-PREPROCESS = dict(mean=(0.25,), std=(0.75,), crop=0.9, interpolation='bilinear')
+PREPROCESS = dict(mean=(0.25,), std=(0.75,), crop=0.9, interpolation='bilinear', squash=True)
 SHORT = {'epochs': 'none', 'steps': '3', 'schedule.warmup': '0', 'eval.batch_size': '360'}
 
 
@@ -56,15 +56,15 @@ def test_the_weights_say_what_the_recipe_leaves_open(vit):
     assert config.model.name == 'vit'
     assert {name: config.model[name] for name in VIT} == VIT
     assert config.model.num_classes == 10  # as many as there are digits
-    assert (config.data.mean, config.data.std, config.data.crop) == ((0.25,), (0.75,), 0.9)
+    assert {name: config.data[name] for name in PREPROCESS} == PREPROCESS
 
 
 def test_the_command_line_has_the_last_word(vit):
-    said = {'model.drop_path': '0.1', 'model.num_classes': '7', 'data.std': '0.5,'}
+    said = {'model.drop_path': '0.1', 'model.num_classes': '7', 'data.interpolation': 'bicubic'}
     config = tuning(vit, **said, **{'model.image_size': '(8, 16)'})
     assert (config.model.drop_path, config.model.num_classes) == (0.1, 7)
-    assert (config.model.image_size, config.data.std) == ((8, 16), (0.5,))
-    assert config.data.mean == (0.25,)
+    assert (config.model.image_size, config.data.interpolation) == ((8, 16), 'bicubic')
+    assert config.data.squash
 
 
 def test_a_run_starts_with_the_weights_and_a_new_head(vit):
@@ -124,7 +124,8 @@ def test_a_tuned_run_needs_its_origin_no_more(tuned):
     again = read_config(str(run / 'config.json'))
     loaded = library.load(run)
     assert Evaluator(Experiment(again))(loaded.variables) == pytest.approx(metrics)
-    assert loaded.preprocess.mean == (0.25,)
+    assert loaded.preprocess == Experiment(again).data.preprocess
+    assert loaded.preprocess.facts == PREPROCESS
     library.save(loaded, place / 'saved')
     assert library.load(place / 'saved').model == loaded.model
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import ml_collections
 
-from vitjax.config.keys import Config
+from vitjax.config.keys import PREPROCESSING, Config
 from vitjax.config.types import checked, parse, signature
 from vitjax.errors import UserError, unknown
 
 NAMED_PARTS = ('task', 'model', 'optimizer', 'schedule')
 _LENGTHS = ('steps', 'epochs', 'examples')
-_FACTS = ('mean', 'std', 'crop')  # of data, which pretrained weights may tell
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -84,7 +83,7 @@ def complete(
     }
     for key, text in overrides.items():
         _override(values, schema, key, text)
-    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, _FACTS)):
+    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, PREPROCESSING)):
         from vitjax.training.finetuning import fill_in
 
         fill_in(values)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from vitjax.config import PREPROCESSING
 from vitjax.data.images import decode, to_picture
 from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
@@ -44,10 +45,9 @@ class ImageData:
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` examples each."""
-        size, channels = self.preprocess.image_size, self.preprocess.channels
         return train_batches(
             self.train,
-            TrainImages(size, channels, self.config.augment),
+            TrainImages(self.preprocess, self.config.augment),
             batch_size=batch_size,
             seed=self.config.seed,
             shard=shard,
@@ -56,10 +56,9 @@ class ImageData:
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Every example once, in batches of this host's part; padding is masked."""
-        size, channels = self.preprocess.image_size, self.preprocess.channels
         return eval_batches(
             self.evaluation,
-            EvalImages(size, channels, self.preprocess.crop),
+            EvalImages(self.preprocess),
             batch_size=batch_size,
             shard=shard,
             **reading(self.config.data),
@@ -110,7 +109,7 @@ def unread_images(config: ml_collections.ConfigDict) -> ImageData:
 
 
 def _preprocess(config: ml_collections.ConfigDict) -> Preprocess:
-    data, model = config.data, config.model
-    size = model.image_size
+    model, size = config.model, config.model.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
-    return Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
+    facts = {name: config.data[name] for name in PREPROCESSING}
+    return Preprocess(size, model.in_channels, **facts)

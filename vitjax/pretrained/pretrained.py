@@ -11,8 +11,8 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax.config import base_config, complete
-from vitjax.data.preprocess import PREPROCESSING, Preprocess
+from vitjax.config import PREPROCESSING, base_config, complete
+from vitjax.data.preprocess import Preprocess
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
@@ -135,6 +135,8 @@ def assemble(
     dtype = jnp.dtype(dtype or config['precision']['compute'])
     config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
+    if isinstance(preprocess, Preprocess):
+        config['data'] |= preprocess.facts
     params = unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/')
     info = {'config': config, 'step': step, 'source': source, 'layout': layout}
     return Pretrained(
@@ -288,6 +290,5 @@ def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:
     else:
         if parts.name == 'mae':
             config.task = {'name': 'masked_autoencoding'}
-        config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
     config.steps = 1
     return complete(config).to_dict()

@@ -6,12 +6,11 @@ from typing import Any
 import jax
 
 from vitjax.checkpoints import array_shapes, compare_shapes
+from vitjax.config import PREPROCESSING
 from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 from vitjax.pretrained import Pretrained, load
 from vitjax.pretrained.layouts import SIZES
-
-_FACTS = ('mean', 'std', 'crop')
 
 
 def model_of(source: str | None, task: str) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def model_of(source: str | None, task: str) -> dict[str, Any]:
 def fill_in(values: Mapping[str, Mapping[str, Any]]) -> None:
     """Gives the parts of a config, in place, what they leave open (None).
 
-    The number of classes is the data's; mean, std and crop are those of the pretrained weights.
+    The number of classes is the data's; the preprocessing is that of the pretrained weights.
     """
     model, data = values['model'], values['data']
     if 'num_classes' in model and model['num_classes'] is None:
@@ -44,13 +43,14 @@ def fill_in(values: Mapping[str, Mapping[str, Any]]) -> None:
                 f'{data["name"]} does not tell its classes; say config.model.num_classes'
             )
         model['num_classes'] = len(labels)
-    if any(data[name] is None for name in _FACTS):
+    if any(data[name] is None for name in PREPROCESSING):
         if model['pretrained'] is None:
             raise UserError(
-                'config.data.mean, std and crop may be None only with config.model.pretrained'
+                f'config.data.{", ".join(PREPROCESSING)} may be None only with '
+                'config.model.pretrained'
             )
         facts = _load_as(model).preprocess.facts
-        data |= {name: facts[name] for name in _FACTS if data[name] is None}
+        data |= {name: facts[name] for name in PREPROCESSING if data[name] is None}
 
 
 def starting_variables(model: Mapping[str, Any], shapes: Any) -> dict[str, Any]:
