@@ -17,7 +17,7 @@ from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import UNREAD, Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
 from vitjax.errors import CorruptExample
-from vitjax.files import write_atomically
+from vitjax.files import read_json, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ImageData:
     """Labelled images for training and for evaluation.
 
     Attributes:
-      train: source of the training examples.
+      train: source of the training examples, or `UNREAD`.
       evaluation: source of the evaluation examples.
       preprocess: how pixels become what the model takes.
       labels: names of the classes, None if the data has none.
@@ -95,12 +95,22 @@ class ImageData:
             return
 
 
-def open_images(config: ml_collections.ConfigDict) -> ImageData:
-    """Opens the images that a config names; UserError if they are not there."""
+def read_labels(run: Path) -> tuple[str, ...] | None:
+    """Names of the classes of a run; None if they are unknown."""
+    labels = read_json(run / 'labels.json')
+    return tuple(labels) if labels else None
+
+
+def open_images(config: ml_collections.ConfigDict, training: bool = True) -> ImageData:
+    """Opens the images that a config names, those to train on only for `training`.
+
+    Raises UserError if they are not there.
+    """
     data = config.data
-    train = open_source(data.name, data.train_split, data.path)
+    train = open_source(data.name, data.train_split, data.path) if training else UNREAD
     evaluation = open_source(data.name, data.eval_split, data.path)
-    return ImageData(train, evaluation, _preprocess(config), train.labels, config)
+    labels = train.labels if training else evaluation.labels
+    return ImageData(train, evaluation, _preprocess(config), labels, config)
 
 
 def unread_images(config: ml_collections.ConfigDict) -> ImageData:
