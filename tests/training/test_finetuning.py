@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 import vitjax as library
 from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
+from vitjax.pretrained import runs
 from vitjax.pretrained.layouts import Parts, parameter_shapes
 from vitjax.pretrained.pretrained import assemble
 from vitjax.training.evaluation import Evaluator
@@ -57,6 +58,18 @@ def test_the_weights_say_what_the_recipe_leaves_open(vit):
     assert {name: config.model[name] for name in VIT} == VIT
     assert config.model.num_classes == 10  # as many as there are digits
     assert {name: config.data[name] for name in PREPROCESS} == PREPROCESS
+
+
+def test_weights_are_read_once_for_the_config_and_once_to_start(vit, monkeypatch):
+    reads = []
+    restore = runs.restore_variables
+    monkeypatch.setattr(
+        runs, 'restore_variables', lambda *args, **more: reads.append(1) or restore(*args, **more)
+    )
+    config = tuning(vit, **{'model.image_size': '16'})
+    assert len(reads) == 1
+    Experiment(config).init_state()
+    assert len(reads) == 2
 
 
 def test_the_command_line_has_the_last_word(vit):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from vitjax.config import PREPROCESSING
 from vitjax.data.images import Cut, central_cut, decode
 from vitjax.errors import UserError, unknown
 from vitjax.files import read_json, write_atomically
+
+
+def facts_for(channels: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`Preprocess.facts` for images of so many channels: for gray ones what holds for RGB, on average."""
+    facts = dict(facts)
+    for name in ('mean', 'std'):
+        values = tuple(map(float, facts[name]))
+        facts[name] = (sum(values) / len(values),) if channels == 1 else values
+    return facts
 
 
 @dataclasses.dataclass(frozen=True)
