@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -70,6 +72,35 @@ def test_weights_are_read_once_for_the_config_and_once_to_start(vit, monkeypatch
     assert len(reads) == 1
     Experiment(config).init_state()
     assert len(reads) == 2
+
+
+def test_processes_find_each_other_before_weights_are_read(monkeypatch, command):
+    class Found(Exception):
+        pass
+
+    def initialize(*_):
+        raise Found
+
+    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+    weights = ['--config.model.pretrained=nowhere', '--workdir', 'nowhere']
+    code, _, err = command('train', '--config', RECIPE, '--distributed', *weights)
+    assert (code, 'Found' in err, 'no such file' in err) == (1, True, False)
+    code, _, err = command('train', '--config', RECIPE, *weights)
+    assert (code, 'no such file' in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_process_of_several_starts_from_weights(vit, vitjax, tmp_path):
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    code, _, err = vitjax(
+        *('train', '--config', RECIPE, '--workdir', tmp_path, '--distributed'),
+        *('--coordinator', address, '--num_processes', 1, '--process_id', 0),
+        *(f'--config.{key}={value}' for key, value in SHORT.items()),
+        f'--config.model.pretrained={vit}',
+    )
+    assert code == 0, err
 
 
 def test_the_command_line_has_the_last_word(vit):
