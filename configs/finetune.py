@@ -4,7 +4,7 @@
         --config.model.pretrained=runs/mae --config.data.name=digits
 
 The weights are whatever `vitjax.load` takes. What is None here is taken from them: the model, its sizes,
-mean, std and crop; or from the data: the number of classes. A head for as many classes is kept, another
+its preprocessing; or from the data: the number of classes. A head for as many classes is kept, another
 starts anew. Anything can be overridden: --config.model.image_size=384 resamples the positions,
 --config.model.drop_path=0.2 regularises. A model without blocks takes --config.optimizer.layer_decay=none.
 
@@ -16,7 +16,7 @@ from that masked autoencoder, 0.703 from nothing, as measured on two CPU cores (
 
 import ml_collections
 
-from vitjax.config import base_config
+from vitjax.config import PREPROCESSING, base_config
 from vitjax.errors import unknown
 
 
@@ -26,7 +26,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         raise unknown('argument of configs/finetune.py', arg, ['linear_probe'])
     config = base_config()
     config.model = {'name': None, 'pretrained': None, 'num_classes': None}
-    config.data.update(mean=None, std=None, crop=None)
+    config.data.update(dict.fromkeys(PREPROCESSING))
 
     config.batch_size = 64
     config.epochs = 50

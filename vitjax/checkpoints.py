@@ -183,6 +183,35 @@ def restore_model(
     return newest, max(found)
 
 
+def restore_variables(
+    folder: str | Path,
+    variables: dict[str, Any],
+    *,
+    averaged: bool,
+    step: int | None = None,
+    average: int = 1,
+) -> tuple[dict[str, Any], int]:
+    """Reads what is evaluated and used later, and nothing that only training needs.
+
+    Args:
+      folder, step, average: as in `restore_model`, whose errors it raises, too.
+      variables: of the model, as `jax.ShapeDtypeStruct`s: 'params' and other collections.
+      averaged: whether the run keeps moving averages (`config.optimizer.ema`), which then are read.
+
+    Returns:
+      The variables with the arrays, and the step.
+    """
+    state = {name: value for name, value in variables.items() if name != 'params'}
+    model = {'params': variables['params'], 'averaged': {}, 'model_state': state}
+    if averaged:
+        model['averaged'] = variables['params']
+        if state:
+            model['averaged_state'] = state
+    model, step = restore_model(folder, model, step, average)
+    state = model.get('averaged_state', model['model_state'])
+    return {'params': model['averaged'] or model['params'], **state}, step
+
+
 def save_model(folder: str | Path, step: int, model: Any) -> None:
     """Writes a checkpoint that holds the `model` item only; returns when it is on the disk."""
     folder = Path(folder).absolute()

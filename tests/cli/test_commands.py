@@ -1,6 +1,7 @@
 """Each command as a user types it: results on stdout, one line for a mistake, exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,9 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from vitjax.data.images import to_picture
+from vitjax.data.sources import open_source
 
 MISTAKES = [
     (['--config.model.patch_size=3'], 'patch height 3 does not divide image height 8; nearest'),
@@ -92,6 +96,29 @@ def test_eval_of_a_part(run, command):
     assert code == 0, err
     found = json.loads(out)
     assert (found['step'], found['examples'], found['split']) == (18, 100, 'train[:100]')
+
+
+def test_eval_needs_no_training_data(run, command, tmp_path):
+    source = open_source('digits', 'test')
+    for index in range(len(source)):
+        pixels, label = source[index]['image'], source[index]['label']
+        (tmp_path / 'test' / str(label)).mkdir(parents=True, exist_ok=True)
+        to_picture(pixels).save(tmp_path / 'test' / str(label) / f'{index}.png')
+    elsewhere = ['--config.data.name=folder', f'--config.data.path={tmp_path}']
+    code, out, err = command('eval', '--workdir', run, *elsewhere)
+    assert code == 0, err
+    assert_same_result(run, out, rtol=1e-5)
+
+    shutil.rmtree(tmp_path / 'test' / '3')
+    code, _, err = command('eval', '--workdir', run, *elsewhere)
+    assert code == 2
+    assert f'has other classes, 9 (0, 1, 2, 4, 5), than {run} was trained on, 10 (0, 1,' in err
+    (tmp_path / 'train' / '3').mkdir(parents=True)
+    for label in set('0123456789') - {'3'}:
+        (tmp_path / 'train' / label).mkdir()
+    code, out, err = command('eval', '--workdir', run, *elsewhere)
+    assert code == 0, err
+    assert json.loads(out)['examples'] < 360
 
 
 def test_predict_prints_a_line_an_image(run, vitjax, command, tmp_path):

@@ -118,6 +118,7 @@ def test_an_override_is_brought_to_its_type(key, text, expected):
         ('optimizer.learning_rate', '-1e-3', 'out of range'),
         ('augment.crop', '(0.5,)', r'expected \(float, float\) or None, got \(0.5,\)'),
         ('augment.crop', '(0.5, x)', 'augment.crop'),
+        ('data.interpolation', 'cubic', "config.data.interpolation: expected 'nearest' or 'box'"),
         ('data.mean', 'grey', r"expected \(float, ...\) or None, got 'grey'"),
     ],
 )

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -6,9 +7,14 @@ from sample_images import GRAY, PHOTO, encoded, rgba
 
 from vitjax.config import Augment, base_config
 from vitjax.data import transforms
+from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 
 RNG = np.random.default_rng(0)
+
+
+def preprocess(channels, size=(20, 30), crop=1.0, **changes):
+    return Preprocess(size, channels, crop, (0.4,), (0.25,), **changes)
 
 
 def test_flip_and_shift():
@@ -65,7 +71,7 @@ def test_warp_scales_each_axis_by_its_own():
     ],
 )
 def test_train_images(image, channels, augment):
-    transform = pickle.loads(pickle.dumps(transforms.TrainImages((20, 30), channels, augment)))
+    transform = pickle.loads(pickle.dumps(transforms.TrainImages(preprocess(channels), augment)))
     example = {'image': image, 'label': 7}
     once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert once['image'].shape == (20, 30, channels)
@@ -77,7 +83,7 @@ def test_train_images(image, channels, augment):
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 def test_eval_images(channels):
-    transform = pickle.loads(pickle.dumps(transforms.EvalImages((20, 30), channels, 0.9)))
+    transform = pickle.loads(pickle.dumps(transforms.EvalImages(preprocess(channels))))
     result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
     assert result['image'].shape == (20, 30, channels)
     assert result['label'].dtype == np.int32
@@ -85,11 +91,37 @@ def test_eval_images(channels):
         transform({'image': PHOTO}, RNG)
 
 
+@pytest.mark.parametrize('squash', [False, True])
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
+def test_evaluation_sees_what_later_use_sees_and_training_the_whole_of_it(interpolation, squash):
+    changes = {'interpolation': interpolation, 'squash': squash}
+    for crop in (0.8, 1.0):
+        use = preprocess(3, crop=crop, **changes)
+        seen = transforms.EvalImages(use)({'image': PHOTO, 'label': 0}, RNG)['image']
+        np.testing.assert_array_equal(use.normalise(seen[None]), use(PHOTO))
+        for name, other in [('squash', not squash), ('interpolation', 'nearest')]:
+            others = transforms.EvalImages(preprocess(3, crop=crop, **changes | {name: other}))
+            assert not np.array_equal(others({'image': PHOTO, 'label': 0}, RNG)['image'], seen)
+        trained = transforms.TrainImages(use, {})({'image': PHOTO, 'label': 0}, RNG)['image']
+        assert np.array_equal(trained, seen) == (crop == 1)
+
+
+def test_random_crops_are_resized_as_the_model_wants_it():
+    crops = [
+        transforms.TrainImages(preprocess(3, interpolation=name), {'crop': (0.1, 1.0)})(
+            {'image': PHOTO, 'label': 0}, np.random.default_rng(0)
+        )['image'].astype(float)
+        for name in ('bilinear', 'bicubic', 'nearest')
+    ]
+    for one, other in itertools.combinations(crops, 2):
+        assert 0 < np.abs(one - other).mean() < 10  # of the same box, by another filter
+
+
 @pytest.mark.parametrize('key', ['crop', 'aspect'])
 def test_bounds_out_of_order(key):
     with pytest.raises(UserError, match=f'config.augment.{key}'):
-        transforms.TrainImages((8, 8), 1, {key: (0.9, 0.5)})
+        transforms.TrainImages(preprocess(1), {key: (0.9, 0.5)})
 
 
 def test_augment_defaults_are_those_of_the_config():
-    assert transforms.TrainImages((8, 8), 1, {}).augment == Augment()
+    assert transforms.TrainImages(preprocess(1), {}).augment == Augment()

@@ -19,7 +19,7 @@ from vitjax.pretrained.files import read_tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, variable_shapes
 from vitjax.pretrained.pretrained import assemble
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
-from vitjax.training.finetuning import model_of, starting_variables
+from vitjax.training.finetuning import starting_point, starting_variables
 
 TINY = {
     'image_size': 12,
@@ -283,7 +283,10 @@ def test_the_encoder_is_that_of_a_run(meta, model, folder, tensors, write, tmp_p
     theirs = vitjax.load(source, **sizes, **heads)
     assert same(theirs, ours)
     if not meta:
-        ours, theirs = (model_of(str(x), 'classification') for x in (tmp_path / 'run', source))
+        ours, theirs = (
+            starting_point(str(x), 'classification').info['config']['model']
+            for x in (tmp_path / 'run', source)
+        )
         pairs = ('image_size', 'patch_size')
         assert theirs | dict.fromkeys(pairs) == ours | dict.fromkeys(pairs)
 

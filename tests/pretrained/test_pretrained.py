@@ -67,6 +67,14 @@ def test_save_and_load_is_exact(run_of, model, tmp_path):
         library.save(pretrained, tmp_path / 'other', format='timn')
 
 
+def test_what_is_saved_is_evaluated_as_it_was_preprocessed(run, tmp_path):
+    said = {'mean': (0.1,), 'std': (0.2,), 'crop': 0.9, 'interpolation': 'box', 'squash': True}
+    library.save(library.load(run, **said), tmp_path / 'saved')
+    config = read_config(str(tmp_path / 'saved' / 'config.json'))
+    assert {name: config.data[name] for name in said} == said
+    assert library.load(tmp_path / 'saved').preprocess.facts == said
+
+
 def test_what_preprocess_takes(run, tmp_path):
     preprocess = library.load(run).preprocess
     pixels = open_source('digits', 'test')[0]['image']

@@ -129,6 +129,17 @@ def test_a_run_keeps_its_tokenizer(translation_config, translator):
     assert [tokenizer.model == kept.model for tokenizer in tokenizers] == [False, True]
 
 
+def test_evaluated_a_run_needs_no_sentences_to_train_on(translator, numbers, tmp_path, command):
+    lines = ['\t'.join(pair) for pair in numbers]
+    (tmp_path / 'test.tsv').write_text('\n'.join(lines))
+    code, out, err = command('eval', '--workdir', translator, f'--config.data.path={tmp_path}')
+    assert code == 0, err
+    last = json.loads((translator / 'metrics.jsonl').read_text().splitlines()[-1])
+    found = json.loads(out)
+    assert found.pop('split') == last.pop('split')
+    assert found == pytest.approx(last, rel=1e-4)
+
+
 def test_images_are_not_given_to_a_translator(recipe):
     from vitjax.config import read_config
 

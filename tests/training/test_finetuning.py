@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -11,6 +13,7 @@ from flax.traverse_util import flatten_dict
 import vitjax as library
 from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
+from vitjax.pretrained import runs
 from vitjax.pretrained.layouts import Parts, parameter_shapes
 from vitjax.pretrained.pretrained import assemble
 from vitjax.training.evaluation import Evaluator
@@ -20,7 +23,7 @@ from vitjax.training.loop import train
 RECIPE = str(Path(__file__).parents[2] / 'configs/finetune.py')
 VIT = dict(image_size=8, patch_size=4, in_channels=1, width=16, depth=2, num_heads=2, mlp_dim=32)
 MAE = dict(VIT, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
-PREPROCESS = dict(mean=(0.25,), std=(0.75,), crop=0.9, interpolation='bilinear')
+PREPROCESS = dict(mean=(0.25,), std=(0.75,), crop=0.9, interpolation='bilinear', squash=True)
 SHORT = {'epochs': 'none', 'steps': '3', 'schedule.warmup': '0', 'eval.batch_size': '360'}
 
 
@@ -56,15 +59,56 @@ def test_the_weights_say_what_the_recipe_leaves_open(vit):
     assert config.model.name == 'vit'
     assert {name: config.model[name] for name in VIT} == VIT
     assert config.model.num_classes == 10  # as many as there are digits
-    assert (config.data.mean, config.data.std, config.data.crop) == ((0.25,), (0.75,), 0.9)
+    assert {name: config.data[name] for name in PREPROCESS} == PREPROCESS
+
+
+def test_weights_are_read_once_for_the_config_and_once_to_start(vit, monkeypatch):
+    reads = []
+    restore = runs.restore_variables
+    monkeypatch.setattr(
+        runs, 'restore_variables', lambda *args, **more: reads.append(1) or restore(*args, **more)
+    )
+    config = tuning(vit, **{'model.image_size': '16'})
+    assert len(reads) == 1
+    Experiment(config).init_state()
+    assert len(reads) == 2
+
+
+def test_processes_find_each_other_before_weights_are_read(monkeypatch, command):
+    class Found(Exception):
+        pass
+
+    def initialize(*_):
+        raise Found
+
+    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+    weights = ['--config.model.pretrained=nowhere', '--workdir', 'nowhere']
+    code, _, err = command('train', '--config', RECIPE, '--distributed', *weights)
+    assert (code, 'Found' in err, 'no such file' in err) == (1, True, False)
+    code, _, err = command('train', '--config', RECIPE, *weights)
+    assert (code, 'no such file' in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_process_of_several_starts_from_weights(vit, vitjax, tmp_path):
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    code, _, err = vitjax(
+        *('train', '--config', RECIPE, '--workdir', tmp_path, '--distributed'),
+        *('--coordinator', address, '--num_processes', 1, '--process_id', 0),
+        *(f'--config.{key}={value}' for key, value in SHORT.items()),
+        f'--config.model.pretrained={vit}',
+    )
+    assert code == 0, err
 
 
 def test_the_command_line_has_the_last_word(vit):
-    said = {'model.drop_path': '0.1', 'model.num_classes': '7', 'data.std': '0.5,'}
+    said = {'model.drop_path': '0.1', 'model.num_classes': '7', 'data.interpolation': 'bicubic'}
     config = tuning(vit, **said, **{'model.image_size': '(8, 16)'})
     assert (config.model.drop_path, config.model.num_classes) == (0.1, 7)
-    assert (config.model.image_size, config.data.std) == ((8, 16), (0.5,))
-    assert config.data.mean == (0.25,)
+    assert (config.model.image_size, config.data.interpolation) == ((8, 16), 'bicubic')
+    assert config.data.squash
 
 
 def test_a_run_starts_with_the_weights_and_a_new_head(vit):
@@ -124,7 +168,8 @@ def test_a_tuned_run_needs_its_origin_no_more(tuned):
     again = read_config(str(run / 'config.json'))
     loaded = library.load(run)
     assert Evaluator(Experiment(again))(loaded.variables) == pytest.approx(metrics)
-    assert loaded.preprocess.mean == (0.25,)
+    assert loaded.preprocess == Experiment(again).data.preprocess
+    assert loaded.preprocess.facts == PREPROCESS
     library.save(loaded, place / 'saved')
     assert library.load(place / 'saved').model == loaded.model
 

@@ -56,7 +56,7 @@ def _images(args: argparse.Namespace, folder: str):
 
     config = base_config()
     config.model.update(name=args.model, image_size=args.image_size, num_classes=2)
-    config.data.update(name='folder', path=folder, eval_split='train')
+    config.data.update(name='folder', path=folder, eval_split='train', interpolation='bilinear')
     config.augment.update(crop=(0.08, 1.0), flip=True)
     return config
 

@@ -35,15 +35,18 @@ def run(args: argparse.Namespace) -> int:
         str(stored), {key: str(value) for key, value in overrides.items() if value is not None}
     )
 
-    from vitjax.checkpoints import restore_model
+    from vitjax.checkpoints import restore_variables
     from vitjax.training.evaluation import Evaluator
     from vitjax.training.experiment import Experiment
-    from vitjax.training.state import join_state, split_state
 
-    experiment = Experiment(config, run=args.workdir)
-    model, training = split_state(experiment.abstract_state)
-    model, step = restore_model(args.workdir / 'checkpoints', model, args.step, args.average)
-    state = join_state(experiment.abstract_state, model, training)
-    metrics = Evaluator(experiment)(state.variables)
+    experiment = Experiment(config, run=args.workdir, training=False)
+    variables, step = restore_variables(
+        args.workdir / 'checkpoints',
+        experiment.abstract_variables,
+        averaged=config.optimizer.ema is not None,
+        step=args.step,
+        average=args.average,
+    )
+    metrics = Evaluator(experiment)(variables)
     print(json.dumps({'step': step, 'split': config.data.eval_split, **metrics}))
     return 0

@@ -30,15 +30,18 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.distributed and (args.coordinator or args.num_processes or args.process_id):
         raise UserError('--coordinator, --num_processes and --process_id go with --distributed')
-    # Before JAX looks for devices, so that a mistake in the config answers at once.
+    if args.distributed:
+        import jax
+
+        # Before the config is read, which may take reading weights, and so JAX's devices.
+        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    # Before the rest is imported, so that a mistake in the config answers at once.
     config = read_config(args.config, args.overrides)
 
     import jax
 
     from vitjax.training.loop import train
 
-    if args.distributed:
-        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
     with _stop_on_sigterm() as should_stop:
         metrics = train(config, args.workdir, should_stop)
     if jax.process_index() == 0:

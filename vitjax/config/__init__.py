@@ -8,7 +8,7 @@ arguments of what is named, with its defaults: `config.model.depth` is known whe
 Vision Transformer, and refused where it is something that has no depth.
 """
 
-from vitjax.config.keys import Augment, Optimizer
+from vitjax.config.keys import PREPROCESSING, Augment, Optimizer
 from vitjax.config.reading import (
     arguments,
     base_config,
@@ -20,6 +20,7 @@ from vitjax.config.reading import (
 from vitjax.config.types import Count, Fraction, Range, signature
 
 __all__ = [
+    'PREPROCESSING',
     'Augment',
     'Count',
     'Fraction',

@@ -5,6 +5,11 @@ from typing import Annotated, Literal
 
 from vitjax.config.types import Count, Duration, Fraction, NotNegative, Positive, Range
 
+# Keys of `data` that pretrained weights may tell: how pixels become what a model takes.
+PREPROCESSING = ('crop', 'mean', 'std', 'interpolation', 'squash')
+
+Filter = Literal['nearest', 'box', 'bilinear', 'hamming', 'bicubic', 'lanczos']  # Pillow's
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -25,10 +30,12 @@ class Data:
     path: str | None = None  # folder of the data; for tfds its data_dir
     train_split: str = 'train'  # parts as TFDS writes them: 'train[:90%]', 'train[10:20]+test'
     eval_split: str = 'test'
-    # Of pixels in [0, 1], one for all channels or one each. None, as with crop: as `pretrained` has it.
-    mean: tuple[float, ...] | None = (0.5,)
+    # None, for each of the next five: as `model.pretrained` has it.
+    mean: tuple[float, ...] | None = (0.5,)  # of pixels in [0, 1], for all channels or one each
     std: tuple[float, ...] | None = (0.5,)
     crop: Annotated[float, Range(0.01, 1)] | None = 1.0  # share of the side kept in evaluation
+    interpolation: Filter | None = 'bicubic'  # where images are resized
+    squash: bool | None = False  # True: to the model's proportions, instead of cutting the rest off
     skip_corrupt: bool = False  # True: unreadable examples are left out, counted and reported
     threads: Count | None = None  # that read and decode; None: one more than there are cores
     workers: Annotated[int, Range(low=0)] = 0  # processes that do so instead, if more than 0

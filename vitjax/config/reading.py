@@ -10,13 +10,12 @@ from typing import Any
 
 import ml_collections
 
-from vitjax.config.keys import Config
+from vitjax.config.keys import PREPROCESSING, Config
 from vitjax.config.types import checked, parse, signature
 from vitjax.errors import UserError, unknown
 
 NAMED_PARTS = ('task', 'model', 'optimizer', 'schedule')
 _LENGTHS = ('steps', 'epochs', 'examples')
-_FACTS = ('mean', 'std', 'crop')  # of data, which pretrained weights may tell
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -65,14 +64,16 @@ def complete(
         # A name decides which other keys its part has, so names come before the rest.
         if name := overrides.pop(f'{part}.name', None):
             values[part] = _renamed(part, values[part], name)
+    start = None
     if values['model']['name'] is None:
-        from vitjax.training.finetuning import model_of
+        from vitjax.training.finetuning import starting_point
 
         source = values['model']['pretrained']
         if text := overrides.get('model.pretrained'):
             source = parse('config.model.pretrained', str | None, text)
         chosen = {key: value for key, value in values['model'].items() if key != 'name'}
-        values['model'] = model_of(source, values['task']['name']) | chosen
+        start = starting_point(source, values['task']['name'])
+        values['model'] = start.info['config']['model'] | chosen
     if any(key in overrides for key in _LENGTHS):
         # A length on the command line takes the place of the recipe's, whatever its unit.
         values |= dict.fromkeys(_LENGTHS)
@@ -84,10 +85,10 @@ def complete(
     }
     for key, text in overrides.items():
         _override(values, schema, key, text)
-    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, _FACTS)):
+    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, PREPROCESSING)):
         from vitjax.training.finetuning import fill_in
 
-        fill_in(values)
+        fill_in(values, start)
     for key, entry in schema.items():
         if isinstance(entry, tuple):
             values[key] = checked(f'config.{key}', entry[0], values[key])

@@ -52,10 +52,15 @@ class Cut:
 
     choose_box: Callable[[int, int], Box]
     size: tuple[int, int]
-    resample: Image.Resampling = Image.Resampling.BICUBIC
+    resample: Image.Resampling
 
 
-def central_cut(size: tuple[int, int], crop: float = 1.0, squash: bool = False) -> Cut:
+def central_cut(
+    size: tuple[int, int],
+    crop: float = 1.0,
+    squash: bool = False,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Cut:
     """The central part: `crop` of what fits in the proportions of `size`, at that size.
 
     With `squash` it is of the image's own proportions: the whole image if `crop` is 1.
@@ -65,7 +70,7 @@ def central_cut(size: tuple[int, int], crop: float = 1.0, squash: bool = False) 
     def choose_box(height: int, width: int) -> Box:
         return central_box(height, width, (height, width) if squash else size, crop)
 
-    return Cut(choose_box, tuple(size))
+    return Cut(choose_box, tuple(size), resample)
 
 
 def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> np.ndarray:

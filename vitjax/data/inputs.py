@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from vitjax.config import PREPROCESSING
 from vitjax.data.images import decode, to_picture
 from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import UNREAD, Source, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
 from vitjax.errors import CorruptExample
-from vitjax.files import write_atomically
+from vitjax.files import read_json, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class ImageData:
     """Labelled images for training and for evaluation.
 
     Attributes:
-      train: source of the training examples.
+      train: source of the training examples, or `UNREAD`.
       evaluation: source of the evaluation examples.
       preprocess: how pixels become what the model takes.
       labels: names of the classes, None if the data has none.
@@ -44,10 +45,9 @@ class ImageData:
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` examples each."""
-        size, channels = self.preprocess.image_size, self.preprocess.channels
         return train_batches(
             self.train,
-            TrainImages(size, channels, self.config.augment),
+            TrainImages(self.preprocess, self.config.augment),
             batch_size=batch_size,
             seed=self.config.seed,
             shard=shard,
@@ -56,10 +56,9 @@ class ImageData:
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Every example once, in batches of this host's part; padding is masked."""
-        size, channels = self.preprocess.image_size, self.preprocess.channels
         return eval_batches(
             self.evaluation,
-            EvalImages(size, channels, self.preprocess.crop),
+            EvalImages(self.preprocess),
             batch_size=batch_size,
             shard=shard,
             **reading(self.config.data),
@@ -96,12 +95,22 @@ class ImageData:
             return
 
 
-def open_images(config: ml_collections.ConfigDict) -> ImageData:
-    """Opens the images that a config names; UserError if they are not there."""
+def read_labels(run: Path) -> tuple[str, ...] | None:
+    """Names of the classes of a run; None if they are unknown."""
+    labels = read_json(run / 'labels.json')
+    return tuple(labels) if labels else None
+
+
+def open_images(config: ml_collections.ConfigDict, training: bool = True) -> ImageData:
+    """Opens the images that a config names, those to train on only for `training`.
+
+    Raises UserError if they are not there.
+    """
     data = config.data
-    train = open_source(data.name, data.train_split, data.path)
+    train = open_source(data.name, data.train_split, data.path) if training else UNREAD
     evaluation = open_source(data.name, data.eval_split, data.path)
-    return ImageData(train, evaluation, _preprocess(config), train.labels, config)
+    labels = train.labels if training else evaluation.labels
+    return ImageData(train, evaluation, _preprocess(config), labels, config)
 
 
 def unread_images(config: ml_collections.ConfigDict) -> ImageData:
@@ -110,7 +119,7 @@ def unread_images(config: ml_collections.ConfigDict) -> ImageData:
 
 
 def _preprocess(config: ml_collections.ConfigDict) -> Preprocess:
-    data, model = config.data, config.model
-    size = model.image_size
+    model, size = config.model, config.model.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
-    return Preprocess(size, model.in_channels, data.crop, data.mean, data.std)
+    facts = {name: config.data[name] for name in PREPROCESSING}
+    return Preprocess(size, model.in_channels, **facts)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from vitjax.config import PREPROCESSING
+from vitjax.data.images import Cut, central_cut, decode
 from vitjax.errors import UserError, unknown
 from vitjax.files import read_json, write_atomically
 
-# What is known of a model's preprocessing apart from the size and channels of its images.
-PREPROCESSING = ('crop', 'mean', 'std', 'interpolation', 'squash')
+
+def facts_for(channels: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`Preprocess.facts` for images of so many channels: for gray ones what holds for RGB, on average."""
+    facts = dict(facts)
+    for name in ('mean', 'std'):
+        values = tuple(map(float, facts[name]))
+        facts[name] = (sum(values) / len(values),) if channels == 1 else values
+    return facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +59,8 @@ class Preprocess:
                 )
         if min(self.std) <= 0:
             raise UserError(f'std must be positive, not {self.std}')
-        if self.interpolation.upper() not in Image.Resampling.__members__:
-            known = (name.lower() for name in Image.Resampling.__members__)
+        known = [name.lower() for name in Image.Resampling.__members__]
+        if self.interpolation not in known:
             raise unknown('interpolation', self.interpolation, known)
 
     def __call__(self, images: Any) -> jax.Array:
@@ -61,13 +70,21 @@ class Preprocess:
           images: one image, a list of images, or an array [B, H, W, C] of them; an image is a path,
             the bytes of an image file, a PIL image, or uint8 [H, W] or [H, W, C].
         """
-        from vitjax.data.images import central_cut, decode
-
         several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
-        cut = central_cut(self.image_size, self.crop, squash=self.squash)
-        cut = dataclasses.replace(cut, resample=Image.Resampling[self.interpolation.upper()])
-        pixels = [decode(image, self.channels, cut) for image in (images if several else [images])]
-        return self.normalise(np.stack(pixels))
+        return self.normalise(np.stack([*map(self.pixels, images if several else [images])]))
+
+    def pixels(self, image: Any) -> np.ndarray:
+        """One image, decoded, resized and cropped, not yet normalised: uint8 [H, W, C]."""
+        return decode(image, self.channels, self.cut(self.crop))
+
+    def cut(self, crop: float = 1.0) -> Cut:
+        """The central part of an image that keeps `crop` of its side."""
+        return central_cut(self.image_size, crop, self.squash, self.resample)
+
+    @property
+    def resample(self) -> Image.Resampling:
+        """The interpolation as Pillow has it."""
+        return Image.Resampling[self.interpolation.upper()]
 
     def normalise(self, pixels: jax.Array | np.ndarray) -> jax.Array:
         """uint8 [B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there."""

@@ -35,12 +35,12 @@ class TextData:
     which count where they are of the same segment as the input.
 
     Attributes:
-      train: rows of max_length source and max_length + 1 target tokens, packed or not.
+      train: rows of max_length source and max_length + 1 target tokens, packed or not; or `UNREAD`.
       evaluation: a sentence a row, as long as the longest.
       references: the sentences of `evaluation` as they are written.
       preprocess: how text becomes tokens.
       counts: what became of the training pairs ('pairs' = 'kept' + 'empty' + 'dropped', of the kept
-        ones 'cut') and of those of the evaluation ('eval_pairs', 'eval_cut').
+        ones 'cut'), if they were read, and of those of the evaluation ('eval_pairs', 'eval_cut').
       config: the run's config.
     """
 
@@ -101,9 +101,9 @@ class TextData:
 
 
 def open_sentences(
-    config: ml_collections.ConfigDict, tokenizer: Tokenizer | None = None
+    config: ml_collections.ConfigDict, tokenizer: Tokenizer | None = None, training: bool = True
 ) -> TextData:
-    """Opens the sentences that a config names.
+    """Opens the sentences that a config names, those to train on only for `training`.
 
     Unless a tokenizer is given, one is trained on those of the training split. All is settled by the
     config. Training pairs with an empty side are left out, those with a side of
@@ -114,32 +114,19 @@ def open_sentences(
     """
     data, text = config.data, config.text
     languages = tuple(text.languages)
-    train = open_texts(data.name, languages, data.train_split, data.path)
     references = open_texts(data.name, languages, data.eval_split, data.path)
-    sides = _sides(train)
+    if training or tokenizer is None:
+        train = open_texts(data.name, languages, data.train_split, data.path)
+        sides = _sides(train)
     if tokenizer is None:
         tokenizer = Tokenizer.train(
             itertools.chain(*sides), kind=text.tokenizer, vocab_size=text.vocab_size
         )
     _check_fit(config, tokenizer)
     room = (text.max_length, text.max_length + 1)
-
-    pairs = _encode(tokenizer, *sides)
-    kept = [pair for pair in pairs if len(pair[0]) > 1 and len(pair[1]) > 2]
-    counts = {'pairs': len(pairs), 'empty': len(pairs) - len(kept), 'dropped': 0}
-    if text.too_long == 'drop':
-        filled, kept = len(kept), [pair for pair in kept if _fit(pair, room) == pair]
-        counts['dropped'] = filled - len(kept)
-    if not kept:
-        raise UserError(
-            f'{train.name}: not one of {len(pairs)} sentence pairs has text on both sides and at '
-            f'most {text.max_length} tokens (config.text.max_length)'
-        )
-    short = [_fit(pair, room) for pair in kept]
-    counts |= {'kept': len(kept), 'cut': _differences(short, kept)}
-    lengths = [(len(source), len(target)) for source, target in short]
-    groups = pack(lengths, room, config.seed) if text.pack else [[i] for i in range(len(short))]
-    rows = Rows(f'{train.name} in rows', *map(Ragged, zip(*short, strict=True)), groups, room)
+    rows, counts = UNREAD, {}
+    if training:
+        rows, counts = _training_rows(train.name, _encode(tokenizer, *sides), config)
 
     pairs = _encode(tokenizer, *_sides(references))
     short = [_fit(pair, room) for pair in pairs]
@@ -148,11 +135,8 @@ def open_sentences(
     alone = [[number] for number in range(len(short))]
     evaluation = Rows(references.name, *map(Ragged, zip(*short, strict=True)), alone, longest)
 
-    logger.info(
-        'sentences: %s; %d tokens; %d rows, %.1f %% of them padding',
-        ', '.join(f'{name} {count}' for name, count in counts.items()),
-        *(tokenizer.size, len(rows), 100 * rows.padding),
-    )
+    shown = ', '.join(f'{name} {count}' for name, count in counts.items())
+    logger.info('sentences: %s; %d tokens', shown, tokenizer.size)
     preprocess = TextPreprocess(tokenizer, languages, text.max_length)
     return TextData(rows, evaluation, references, preprocess, counts, config)
 
@@ -160,6 +144,31 @@ def open_sentences(
 def unread_sentences(config: ml_collections.ConfigDict) -> TextData:
     """What a config says of its sentences, with none of them read: shapes, and an assumed epoch."""
     return TextData(UNREAD, UNREAD, UNREAD, None, {}, config)
+
+
+def _training_rows(
+    name: str, pairs: list[_Tokens], config: ml_collections.ConfigDict
+) -> tuple[Rows, dict[str, int]]:
+    """The rows to train on, and what became of the pairs, as `TextData.counts` has it."""
+    text = config.text
+    room = (text.max_length, text.max_length + 1)
+    kept = [pair for pair in pairs if len(pair[0]) > 1 and len(pair[1]) > 2]
+    counts = {'pairs': len(pairs), 'empty': len(pairs) - len(kept), 'dropped': 0}
+    if text.too_long == 'drop':
+        filled, kept = len(kept), [pair for pair in kept if _fit(pair, room) == pair]
+        counts['dropped'] = filled - len(kept)
+    if not kept:
+        raise UserError(
+            f'{name}: not one of {len(pairs)} sentence pairs has text on both sides and at '
+            f'most {text.max_length} tokens (config.text.max_length)'
+        )
+    short = [_fit(pair, room) for pair in kept]
+    counts |= {'kept': len(kept), 'cut': _differences(short, kept)}
+    lengths = [(len(source), len(target)) for source, target in short]
+    groups = pack(lengths, room, config.seed) if text.pack else [[i] for i in range(len(short))]
+    rows = Rows(f'{name} in rows', *map(Ragged, zip(*short, strict=True)), groups, room)
+    logger.info('%s: %d rows, %.1f %% of them padding', name, len(rows), 100 * rows.padding)
+    return rows, counts
 
 
 def _check_fit(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> None:

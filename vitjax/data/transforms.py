@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from vitjax.config import Augment
-from vitjax.data.images import Cut, central_cut, decode, random_box, to_array, to_picture
+from vitjax.data.images import Cut, decode, random_box, to_array, to_picture
+from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 
 
@@ -55,16 +56,15 @@ class TrainImages:
     """Transform: an example with a random crop, warp or shift, and flip, in this order.
 
     Args:
-      size: (height, width) of the result.
-      channels: 1, 3 or 4.
+      preprocess: size and channels of the result, and how it is resized.
       augment: the keys of `config.Augment`; those left out have its defaults.
 
     Raises:
       UserError: bounds out of order.
     """
 
-    def __init__(self, size: tuple[int, int], channels: int, augment: Mapping[str, Any]):
-        self.size, self.channels, self.augment = tuple(size), channels, Augment(**augment)
+    def __init__(self, preprocess: Preprocess, augment: Mapping[str, Any]):
+        self.preprocess, self.augment = preprocess, Augment(**augment)
         for key in ('crop', 'aspect'):
             bounds = getattr(self.augment, key)
             if bounds is not None and not (0 < bounds[0] <= bounds[1]):
@@ -75,15 +75,15 @@ class TrainImages:
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
         if self.augment.crop is None:
-            cut = central_cut(self.size)
+            cut = self.preprocess.cut()
         else:
             area, aspect = self.augment.crop, self.augment.aspect
             cut = Cut(
                 lambda height, width: random_box(height, width, rng, area, aspect),
-                self.size,
-                Image.Resampling.BILINEAR,
+                self.preprocess.image_size,
+                self.preprocess.resample,
             )
-        image = decode(_value(example, 'image'), self.channels, cut)
+        image = decode(_value(example, 'image'), self.preprocess.channels, cut)
         most = self.augment.shift
         if self.augment.rotate or self.augment.scale:
             degrees = rng.uniform(-1, 1) * self.augment.rotate
@@ -97,22 +97,15 @@ class TrainImages:
 
 
 class EvalImages:
-    """Transform: an example with its image centrally cropped and resized; nothing is random.
+    """Transform: an example with its image preprocessed, but for normalising; nothing is random."""
 
-    Args:
-      size: (height, width) of the result.
-      channels: 1, 3 or 4.
-      crop: part of the shorter side that is kept.
-    """
-
-    def __init__(self, size: tuple[int, int], channels: int, crop: float = 1.0):
-        self.size, self.channels, self.crop = tuple(size), channels, crop
+    def __init__(self, preprocess: Preprocess):
+        self.preprocess = preprocess
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
         del rng
-        cut = central_cut(self.size, self.crop)
-        image = decode(_value(example, 'image'), self.channels, cut)
+        image = self.preprocess.pixels(_value(example, 'image'))
         return {'image': image, 'label': np.int32(_value(example, 'label'))}
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax.config import base_config, complete
-from vitjax.data.preprocess import PREPROCESSING, Preprocess
+from vitjax.config import PREPROCESSING, base_config, complete
+from vitjax.data.preprocess import Preprocess, facts_for
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically, written_whole
@@ -135,6 +135,8 @@ def assemble(
     dtype = jnp.dtype(dtype or config['precision']['compute'])
     config['precision']['compute'] = dtype.name
     config['model'] |= parts.arguments
+    if isinstance(preprocess, Preprocess):
+        config['data'] |= preprocess.facts
     params = unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/')
     info = {'config': config, 'step': step, 'source': source, 'layout': layout}
     return Pretrained(
@@ -269,10 +271,7 @@ def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:
         return parts.preprocess
     model = create_model(parts.name, **parts.arguments)
     try:
-        facts = dict(parts.preprocess)
-        facts |= {name: tuple(map(float, facts[name])) for name in ('mean', 'std')}
-        if model.in_channels == 1:  # what holds for RGB, on average
-            facts |= {name: (sum(facts[name]) / len(facts[name]),) for name in ('mean', 'std')}
+        facts = facts_for(model.in_channels, parts.preprocess)
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
@@ -288,6 +287,5 @@ def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:
     else:
         if parts.name == 'mae':
             config.task = {'name': 'masked_autoencoding'}
-        config.data.update({name: preprocess.facts[name] for name in ('mean', 'std', 'crop')})
     config.steps = 1
     return complete(config).to_dict()

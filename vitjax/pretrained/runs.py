@@ -7,8 +7,9 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict
 
-from vitjax.checkpoints import restore_model, save_model
+from vitjax.checkpoints import restore_variables, save_model
 from vitjax.config import read_config
+from vitjax.data.inputs import read_labels
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
@@ -35,7 +36,7 @@ def read_run(
     if (folder / 'text.json').is_file():
         labels, preprocess = None, TextPreprocess.load(folder)
     else:
-        labels = read_json(folder / 'labels.json')
+        labels = read_labels(folder)
         preprocess = Preprocess.load(folder).facts
     origin = read_json(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
     arguments = config['model'] | overrides
@@ -45,20 +46,17 @@ def read_run(
     variables = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), variables
     )
-    params = variables.pop('params')
-    stored = {'params': params, 'averaged': {}, 'model_state': variables}
-    if config['optimizer']['ema'] is not None:
-        stored['averaged'] = params
-        if variables:
-            stored['averaged_state'] = variables
-    stored, step = restore_model(folder / 'checkpoints', stored, average=average)
+    averaged = config['optimizer']['ema'] is not None
+    variables, step = restore_variables(
+        folder / 'checkpoints', variables, averaged=averaged, average=average
+    )
     parts = Parts(
         name,
         arguments,
-        flatten_dict(stored['averaged'] or stored['params'], sep='/'),
+        flatten_dict(variables.pop('params'), sep='/'),
         preprocess,
-        tuple(labels) if labels else None,
-        state=stored.get('averaged_state', stored['model_state']),
+        labels,
+        state=variables,
         **origin,
     )
     return parts, config, step

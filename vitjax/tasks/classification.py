@@ -10,7 +10,7 @@ import ml_collections
 import optax
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images, unread_images
+from vitjax.data.inputs import ImageData, open_images, read_labels, unread_images
 from vitjax.errors import UserError
 
 
@@ -31,10 +31,14 @@ class Classification:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f'label_smoothing must be in [0, 1), not {self.label_smoothing}')
 
-    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> ImageData:
+    def open_data(
+        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
+    ) -> ImageData:
         """The labelled images that `config.data` names; UserError if the model's classes are others."""
         _check_model(config)
-        data, model = open_images(config), config.model
+        data, model = open_images(config, training), config.model
+        if not training and run is not None:
+            _check_labels(data, run)
         if data.labels and model.num_classes != len(data.labels):
             raise UserError(
                 f'config.model.num_classes is {model.num_classes}, but {config.data.name} has '
@@ -82,6 +86,17 @@ class Classification:
     def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
         """Nothing: accuracy is measured batch by batch."""
         return {}
+
+
+def _check_labels(data: ImageData, run: Path) -> None:
+    """UserError if the classes are not those of the run; a folder of images may lack some."""
+    trained = read_labels(run)
+    if trained and data.labels and trained != data.labels:
+        here, there = (f'{len(names)} ({", ".join(names[:5])})' for names in (data.labels, trained))
+        raise UserError(
+            f'{data.evaluation.name} has other classes, {here}, than {run} was trained on, {there}; '
+            'they must be the same and in the same order'
+        )
 
 
 def _check_model(config: ml_collections.ConfigDict) -> None:

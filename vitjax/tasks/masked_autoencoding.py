@@ -20,10 +20,12 @@ class MaskedAutoencoding:
     metric_names = ('loss',)
     quality_names = ()
 
-    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> ImageData:
+    def open_data(
+        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
+    ) -> ImageData:
         """The images that `config.data` names."""
         _check_model(config)
-        return open_images(config)
+        return open_images(config, training)
 
     def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
         """The shapes of these images, which are not read."""

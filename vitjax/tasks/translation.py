@@ -41,14 +41,17 @@ class Translation:
     def quality_names(self) -> tuple[str, ...]:
         return ('bleu', 'chrf', 'exact_match') if self.sample else ()
 
-    def open_data(self, config: ml_collections.ConfigDict, run: Path | None = None) -> TextData:
+    def open_data(
+        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
+    ) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says.
 
         The tokenizer is that of the run, if there is one already.
         """
         _check_model(config)
         started = run is not None and (run / 'text.json').exists()
-        return open_sentences(config, TextPreprocess.load(run).tokenizer if started else None)
+        tokenizer = TextPreprocess.load(run).tokenizer if started else None
+        return open_sentences(config, tokenizer, training)
 
     def unread_data(self, config: ml_collections.ConfigDict) -> TextData:
         """The shapes of these sentences, which are not read."""

@@ -39,6 +39,8 @@ class Experiment:
       config: complete, as `read_config` returns it.
       devices: that it is for, all of all hosts; None: those that are here.
       run: folder of the run, if there may be one already.
+      training: False: it only evaluates. The training data are not read, and there are no `lengths`,
+        `schedule`, `optimizer` and what is made of them.
       read_data: False: nothing is read, and an epoch is as long as ImageNet's.
 
     Raises:
@@ -51,6 +53,7 @@ class Experiment:
         devices: Sequence[jax.Device] | None = None,
         read_data: bool = True,
         run: Path | None = None,
+        training: bool = True,
     ):
         self.config = config
         self.mesh = sharding.make_mesh(config.mesh, devices)
@@ -63,9 +66,14 @@ class Experiment:
         measured = (*self.task.metric_names, *self.task.quality_names)
         if best not in measured:
             raise unknown('metric', best, measured)
-        self.data = self.task.open_data(config, run) if read_data else self.task.unread_data(config)
+        if read_data:
+            self.data = self.task.open_data(config, run, training)
+        else:
+            self.data = self.task.unread_data(config)
+        self.abstract_variables = self._placed(jax.eval_shape(self._init_variables))
+        if not training:
+            return
         self.lengths = self._measure()
-        self.abstract_variables = jax.eval_shape(self._init_variables)
         self.schedule = schedules.create(
             config.schedule,
             config.optimizer.learning_rate,
@@ -80,12 +88,7 @@ class Experiment:
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the train state."""
-        shapes = jax.eval_shape(self._init_state)
-        return jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-            shapes,
-            sharding.tree_shardings(shapes, self.mesh),
-        )
+        return self._placed(jax.eval_shape(self._init_state))
 
     def init_state(self) -> TrainState:
         """The state before the first step, made in place on the devices that hold its parts.
@@ -140,6 +143,13 @@ class Experiment:
     @property
     def eval_batch_size(self) -> int:
         return self.config.eval.batch_size or self.config.batch_size
+
+    def _placed(self, shapes: Any) -> Any:
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            shapes,
+            sharding.tree_shardings(shapes, self.mesh),
+        )
 
     def _init_variables(self) -> Any:
         return self.model.init(jax.random.key(self.config.seed), *self.data.model_inputs)

@@ -6,16 +6,16 @@ from typing import Any
 import jax
 
 from vitjax.checkpoints import array_shapes, compare_shapes
+from vitjax.config import PREPROCESSING
+from vitjax.data.preprocess import facts_for
 from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 from vitjax.pretrained import Pretrained, load
 from vitjax.pretrained.layouts import SIZES
 
-_FACTS = ('mean', 'std', 'crop')
 
-
-def model_of(source: str | None, task: str) -> dict[str, Any]:
-    """Name and arguments of the model that weights are of, as `config.model` has them.
+def starting_point(source: str | None, task: str) -> Pretrained:
+    """The weights to start from, where they say what the model is: `info['config']['model']`.
 
     For classification it has no head yet, and of a masked autoencoder it is the encoder.
 
@@ -28,13 +28,14 @@ def model_of(source: str | None, task: str) -> dict[str, Any]:
             'weights, or hf:owner/name'
         )
     headless = {'num_classes': 0} if task == 'classification' else {}
-    return load(source, **headless).info['config']['model']
+    return load(source, **headless)
 
 
-def fill_in(values: Mapping[str, Mapping[str, Any]]) -> None:
+def fill_in(values: Mapping[str, Mapping[str, Any]], start: Pretrained | None) -> None:
     """Gives the parts of a config, in place, what they leave open (None).
 
-    The number of classes is the data's; mean, std and crop are those of the pretrained weights.
+    The number of classes is the data's; the preprocessing is that of the pretrained weights, which
+    are read unless `start` has them.
     """
     model, data = values['model'], values['data']
     if 'num_classes' in model and model['num_classes'] is None:
@@ -44,13 +45,15 @@ def fill_in(values: Mapping[str, Mapping[str, Any]]) -> None:
                 f'{data["name"]} does not tell its classes; say config.model.num_classes'
             )
         model['num_classes'] = len(labels)
-    if any(data[name] is None for name in _FACTS):
+    if any(data[name] is None for name in PREPROCESSING):
         if model['pretrained'] is None:
             raise UserError(
-                'config.data.mean, std and crop may be None only with config.model.pretrained'
+                f'config.data.{", ".join(PREPROCESSING)} may be None only with '
+                'config.model.pretrained'
             )
-        facts = _load_as(model).preprocess.facts
-        data |= {name: facts[name] for name in _FACTS if data[name] is None}
+        preprocess = (start or _load_as(model)).preprocess
+        facts = facts_for(model['in_channels'], preprocess.facts)
+        data |= {name: facts[name] for name in PREPROCESSING if data[name] is None}
 
 
 def starting_variables(model: Mapping[str, Any], shapes: Any) -> dict[str, Any]:
