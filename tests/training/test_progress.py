@@ -21,9 +21,9 @@ def clock(monkeypatch):
 
 
 def run(bar, clock, updates):
-    for now, step, values, examples in updates:
+    for now, step, values, examples, waited in updates:
         clock[0] = now
-        bar.update(step, values, examples)
+        bar.update(step, values, examples, waited)
     bar.close()
 
 
@@ -33,18 +33,18 @@ def test_piped_lines(clock):
         progress.Progress(1500, stream=stream),
         clock,
         [
-            (100.0, 10, {'loss': 2.34567}, 1000),  # compiled until now
-            (110.0, 150, {'loss': 0.4121, 'accuracy': 0.87}, 12340),
-            (111.0, 160, {'loss': 0.4}, 600),  # a moment later: not shown
-            (120.0, 290, {}, 600),
-            (120.5, 1500, {'loss': 1e-5}, 1),  # the last: shown
+            (100.0, 10, {'loss': 2.34567}, 1000, 3),  # compiled until now
+            (110.0, 150, {'loss': 0.4121, 'accuracy': 0.87}, 12340, 5),
+            (111.0, 160, {'loss': 0.4}, 600, 5.5),  # a moment later: not shown
+            (120.0, 290, {}, 600, 15),
+            (120.5, 1500, {'loss': 1e-5}, 1, 15),  # the last: shown
         ],
     )
     assert stream.getvalue().splitlines() == [
         'step 10/1500  loss 2.346',
-        'step 150/1500  loss 0.4121  accuracy 0.87  1234 examples/s  0:01:36 left',
-        'step 290/1500  loss 0.4  120 examples/s  0:01:26 left',
-        'step 1500/1500  loss 1e-05  2 examples/s  0:00:00 left',
+        'step 150/1500  loss 0.4121  accuracy 0.87  1234 examples/s  input 20%  0:01:36 left',
+        'step 290/1500  loss 0.4  120 examples/s  input 100%  0:01:26 left',
+        'step 1500/1500  loss 1e-05  2 examples/s  input 0%  0:00:00 left',
     ]
 
 
@@ -53,9 +53,11 @@ def test_a_resumed_run_judges_its_pace_by_its_own_steps(clock):
     run(
         progress.Progress(1000, start=900, stream=stream),
         clock,
-        [(50.0, 910, {}, 10), (60.0, 920, {}, 10)],
+        [(50.0, 910, {}, 10, 0), (60.0, 920, {}, 10, 0)],
     )
-    assert stream.getvalue().splitlines()[-1] == 'step 920/1000  1 examples/s  0:01:20 left'
+    assert (
+        stream.getvalue().splitlines()[-1] == 'step 920/1000  1 examples/s  input 0%  0:01:20 left'
+    )
 
 
 def test_a_bar_on_a_terminal_and_lines_above_it(clock):
@@ -70,7 +72,9 @@ def test_a_bar_on_a_terminal_and_lines_above_it(clock):
     parts = stream.getvalue().replace('\r', '\n').split('\n')
     assert 'checkpoint saved' in [part.strip() for part in parts]
     assert any(part.startswith('step 2/4  loss 0.5') for part in parts)
-    assert any('step 4/4  loss 0.25  4 examples/s  0:00:00 left' in part for part in parts)
+    assert any(
+        'step 4/4  loss 0.25  4 examples/s  input 0%  0:00:00 left' in part for part in parts
+    )
 
 
 def test_said_lines_are_plain_when_piped():

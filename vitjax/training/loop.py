@@ -80,6 +80,7 @@ class _Run:
         self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
         self.skipped_updates = int(self.state.skipped_updates)  # when last logged
         self.metrics = self._recorded_metrics() if self.resumed else None
+        self.waited = 0.0  # seconds, for batches
         self.records = None
         if jax.process_index() == 0:
             write_atomically(workdir / 'config.json', config.to_json(indent=2) + '\n')
@@ -101,7 +102,7 @@ class _Run:
             self._restart_clock()
             with self.experiment.context():
                 while self.step < lengths.total:
-                    batch = to_devices(next(self.batches), self.experiment.mesh)
+                    batch = to_devices(self._next_batch(), self.experiment.mesh)
                     self.state, self.values = train_step(self.state, batch)
                     self.step += 1
                     ahead.append(self.values['loss'])
@@ -124,12 +125,18 @@ class _Run:
             self.checkpoints.close()
         return self.metrics
 
+    def _next_batch(self) -> dict[str, np.ndarray]:
+        start = time.monotonic()
+        batch = next(self.batches)
+        self.waited += time.monotonic() - start
+        return batch
+
     def _after_step(self) -> None:
         """What is due at this step: log, evaluation, checkpoint, in this order, and a wish to stop."""
         lengths = self.experiment.lengths
         self.metrics = None
         logged = self._log() if self._is_due(lengths.log) else {}
-        self.progress.update(self.step, logged, self.config.batch_size)
+        self.progress.update(self.step, logged, self.config.batch_size, self.waited)
         if self._is_due(lengths.eval):
             self._evaluate()
         if self._is_due(lengths.checkpoint) or (self.metrics and self.config.checkpoint.best):
@@ -159,10 +166,17 @@ class _Run:
             self.skipped_updates = values['skipped_updates']
         if self.records:
             self.records.write(self.step, 'train', values)
-            clock, step = self.clock
-            pace = (self.step - step) / max(time.monotonic() - clock, 1e-9)
-            speed = {'steps_per_second': pace, 'examples_per_second': pace * self.config.batch_size}
-            self.records.write_speed(self.step, speed)
+            clock, step, waited = self.clock
+            passed = max(time.monotonic() - clock, 1e-9)
+            pace = (self.step - step) / passed
+            self.records.write_speed(
+                self.step,
+                {
+                    'steps_per_second': pace,
+                    'examples_per_second': pace * self.config.batch_size,
+                    'waiting_for_input': (self.waited - waited) / passed,
+                },
+            )
         self._restart_clock()
         return {name: values[name] for name in self.experiment.task.metric_names}
 
@@ -266,7 +280,7 @@ class _Run:
         self.progress.say(f'{jax.device_count()} x {device.device_kind}; mesh {mesh}')
 
     def _restart_clock(self) -> None:
-        self.clock = (time.monotonic(), self.step)
+        self.clock = (time.monotonic(), self.step, self.waited)
 
 
 def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:

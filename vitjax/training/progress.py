@@ -14,7 +14,9 @@ from tqdm import tqdm
 class Progress:
     """A bar on a terminal; elsewhere plain lines, one in a few seconds at most.
 
-        step 150/1500  loss 0.412  accuracy 0.87  1234 examples/s  0:01:20 left
+        step 150/1500  loss 0.412  accuracy 0.87  1234 examples/s  input 2%  0:01:20 left
+
+    `input` is the share of the time that the run waited for its next batch, since the last line.
 
     Args:
       total: steps of the run.
@@ -37,17 +39,21 @@ class Progress:
         self._interval = 0.5 if self._bar else 5.0  # seconds between two lines
         self._values: dict[str, float] = {}
         self._examples = 0  # since the last line
+        self._waited = 0.0  # seconds, until then
         self._last: float | None = None  # when that was
         # The first step takes the time to compile, so the clock starts after it.
         self._first: tuple[int, float] | None = None
 
-    def update(self, step: int, values: Mapping[str, float], examples: int) -> None:
+    def update(
+        self, step: int, values: Mapping[str, float], examples: int, waited: float = 0.0
+    ) -> None:
         """Shows a step, unless the last one shown was a moment ago; the last of the run always.
 
         Args:
           step: steps done.
           values: name -> number to show; if there are none, those of the last time stand.
           examples: how many were learned from since the last call.
+          waited: seconds that the run has spent on waiting for batches so far.
         """
         now = time.monotonic()
         self._values = dict(values) or self._values
@@ -60,10 +66,11 @@ class Progress:
             self._first = step, now
         elif now > self._last and step > self._first[0]:
             parts.append(f'{_rounded(self._examples / (now - self._last))} examples/s')
+            parts.append(f'input {(waited - self._waited) / (now - self._last):.0%}')
             pace = (now - self._first[1]) / (step - self._first[0])
             left = datetime.timedelta(seconds=round(pace * (self._total - step)))
             parts.append(f'{left} left')
-        self._examples, self._last = 0, now
+        self._examples, self._waited, self._last = 0, waited, now
         self._show(step, '  '.join(parts))
 
     def say(self, text: str) -> None:
