@@ -178,11 +178,14 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
         held = ' or '.join(model.__name__ for model in WRITERS[format])
         raise UserError(f'{format} cannot hold a {kind.__name__}, only a {held}')
     name = WRITERS[format][kind]
-    weights = Path(layout(name).WEIGHTS)
+    writer = layout(name)
+    weights = Path(writer.WEIGHTS)
     alone = path.suffix == weights.suffix
-    tensors, sidecars = layout(name).write(pretrained)
-    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    if hasattr(writer, 'restated'):
+        pretrained = writer.restated(pretrained)
     try:
+        tensors, sidecars = writer.write(pretrained)
+        checkpoint = Checkpoint(str(path), tensors, sidecars)
         _check_written(pretrained, name, checkpoint)
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
@@ -236,12 +239,23 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
 
 
 def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(pretrained.model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
-            )
+    """UserError if what was read is another model; of one that computes nearly the same it says how."""
+    read, facts = _facts(create_model(parts.name, **parts.arguments)), _facts(pretrained.model)
+    differing = {name: read.get(name) for name in facts if read.get(name) != facts[name]}
+    if not differing:
+        return
+    message = ', '.join(f'its {name} is {facts[name]!r}' for name in differing)
+    message += f', and what would be written reads as {", ".join(map(repr, differing.values()))}'
+    if differing.keys() <= {'norm_epsilon', 'activation'} and (
+        'activation' not in differing or facts['activation'] == 'gelu'
+    ):
+        said = ' and '.join(f'{name}={value!r}' for name, value in differing.items())
+        words = ' '.join(f'--set {name}={value}' for name, value in differing.items())
+        message += (
+            f'; load it with {said} (vitjax convert: {words}) to write one that computes '
+            'the same to about 1e-3'
+        )
+    raise UserError(message)
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
