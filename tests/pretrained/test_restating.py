@@ -157,6 +157,21 @@ def test_what_is_read_is_written_as_it_was(case, format, tmp_path):
     assert same(vitjax.load(tmp_path / 'two'), loaded)
 
 
+def test_transformers_reads_the_format_timm(tmp_path):
+    """And so what none of its own models pools as it should."""
+    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+    pytest.importorskip('timm', reason='timm is not installed')
+    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    pretrained, images, expected = original('MAE, fine-tuned')
+    vitjax.save(pretrained, tmp_path / 'timm', format='timm')
+    read = transformers.AutoModelForImageClassification.from_pretrained
+    model, info = read(tmp_path / 'timm', output_loading_info=True)
+    assert not any(info.values()), info
+    with torch.no_grad():
+        found = model.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).logits.numpy()
+    assert np.abs(found - expected).max() < TOLERANCE
+
+
 def test_a_fixed_table_is_zero_where_no_patch_stands():
     table = position_table('sincos2d_mae', (2, 3), 8, 2)
     assert table.shape == (1, 2 + 6, 8)

@@ -139,9 +139,8 @@ def kind_for(model: ViT) -> str:
     reasons = {
         'it has no stem': model.stem_depths is not None,
         f"its positions are {model.positions!r}, not 'learned'": model.positions != 'learned',
-        f'its pooling is {model.pooling!r}, that of {kind} is {pooling!r}': (
-            model.pooling != pooling
-        ),
+        f"its pooling is {model.pooling!r}, that of {kind} is {pooling!r}; transformers' "
+        'AutoModelForImageClassification reads the format timm too': model.pooling != pooling,
         "registers have no positions: load the weights with prefix_positions='none', which adds "
         'positions to these tokens': model.num_placed > 1 + (kind == 'deit'),
         'tokens are normalised after the last block alone': (
@@ -150,8 +149,9 @@ def kind_for(model: ViT) -> str:
         'its patch embedding has a bias': not model.patch_bias,
         'only DINOv2, which has layer_scale, has registers': model.num_registers and not dino,
         'only DINOv2, which has layer_scale, has a gated MLP': model.gated_mlp and not dino,
-        'it has no layer_scale in distilled models': kind == 'deit'
-        and model.layer_scale is not None,
+        'it has no layer_scale in distilled models': (
+            kind == 'deit' and model.layer_scale is not None
+        ),
         "its gated MLP has the activation 'silu'": (model.gated_mlp and model.activation != 'silu'),
         'its pooler is of ViT and DeiT without head': (
             model.representation_size is not None and (model.num_classes or dino)

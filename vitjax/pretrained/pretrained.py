@@ -20,6 +20,7 @@ from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
 from vitjax.models.vit import ViT
+from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
 from vitjax.pretrained.hub import PREFIX, snapshot
@@ -40,11 +41,6 @@ WRITERS = {
     'huggingface': {ViT: 'huggingface', MAE: 'mae'},
     'timm': {ViT: 'timm'},
 }
-
-# Arguments that change neither parameters nor what they compute; no layout stores them.
-_SWITCHES = (
-    *('name', 'parent', 'dtype', 'scan', 'remat', 'attention_kernel', 'dropout', 'drop_path'),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +145,9 @@ def assemble(
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
     """Writes a model so that `load`, and the library of the format, read the same.
 
+    The same function, that is: where a format has no word for something it is written as another
+    model that computes the same, see `vitjax.pretrained.restating`.
+
     What is exported, in contrast, runs without any library of models, see `vitjax.pretrained.export`.
 
     Args:
@@ -217,7 +216,7 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
 def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
     parts = _read(name, checkpoint, {})
-    _check_facts(pretrained, parts)
+    check_same(pretrained.model, create_model(parts.name, **parts.arguments))
     params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
@@ -231,51 +230,11 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
     except UserError:
         return
     try:
-        _check_facts(pretrained, parts)
+        check_same(pretrained.model, create_model(parts.name, **parts.arguments))
     except UserError as error:
         raise UserError(
             f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
         ) from error
-
-
-def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
-    """UserError if what was read is another model; of one that computes nearly the same it says how."""
-    read, facts = _facts(create_model(parts.name, **parts.arguments)), _facts(pretrained.model)
-    differing = {name: read.get(name) for name in facts if read.get(name) != facts[name]}
-    if not differing:
-        return
-    message = ', '.join(f'its {name} is {facts[name]!r}' for name in differing)
-    message += f', and what would be written reads as {", ".join(map(repr, differing.values()))}'
-    if differing.keys() <= {'norm_epsilon', 'activation'} and (
-        'activation' not in differing or facts['activation'] == 'gelu'
-    ):
-        said = ' and '.join(f'{name}={value!r}' for name, value in differing.items())
-        words = ' '.join(f'--set {name}={value}' for name, value in differing.items())
-        message += (
-            f'; load it with {said} (vitjax convert: {words}) to write one that computes '
-            'the same to about 1e-3'
-        )
-    raise UserError(message)
-
-
-def _facts(model: nn.Module) -> dict[str, Any]:
-    """What a model computes, apart from its parameters: one value for arguments that mean the same."""
-    facts = {
-        field.name: getattr(model, field.name)
-        for field in dataclasses.fields(model)
-        if field.name not in _SWITCHES
-    }
-    facts['model'] = type(model).__name__
-    facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
-    if facts['model'] in ('ViT', 'MAE'):
-        facts['mlp_dim'] = model.mlp_dim or 4 * model.width
-    if facts['model'] == 'ViT':
-        facts['class_token'] = bool(model.prefix['class_token'])
-        facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
-        facts['pool_prefix'] = model.pools_prefix
-        facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
-        facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
-    return facts
 
 
 def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:

@@ -161,7 +161,6 @@ def write_config(pretrained: 'Pretrained') -> dict[str, Any]:
 
 def check_holds(model: ViT) -> None:
     """UserError if timm has no such model."""
-    distilled = model.distillation == 'head'
     reasons = {
         'its ViT has no stem': model.stem_depths is not None,
         f'it has no positions {model.positions!r}': model.positions not in ('learned', 'none'),
@@ -174,7 +173,7 @@ def check_holds(model: ViT) -> None:
         'it cuts the image into whole patches': model.pad,
         "it knows no distillation 'token' without a head": model.distillation == 'token',
         'only its plain ViT is distilled': (
-            distilled
+            model.distillation == 'head'
             and (
                 model.num_registers,
                 model.norm_embeddings,
