@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from vitjax.analysis import benchmark, decoding
-from vitjax.cli import bench, main
+from vitjax.cli import main, measuring
 
 TINY = [
     *('--model', 'vit', '--image_size', '8', '--batch_size', '2', '--steps', '2'),
@@ -49,7 +49,7 @@ def test_table(measured, monkeypatch, capsys):
         asked.append((config.model.depth, steps, with_input))
         return {k: v for k, v in measured.items() if with_input or not k.startswith('input')}
 
-    monkeypatch.setattr(bench, '_measure', measure)
+    monkeypatch.setattr(measuring, 'measure', measure)
     assert main(['bench', *TINY]) == 0
     table = capsys.readouterr().out
     assert main(['bench', *TINY, '--no_input']) == 0
@@ -86,6 +86,16 @@ def test_mistakes(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_masked_autoencoder(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, 'seconds_to_import', lambda names, _: dict.fromkeys(names, 0.5))
+    decoder = [f'--config.model.decoder_{name}' for name in ('width=8', 'depth=1', 'num_heads=2')]
+    assert main(['bench', *TINY, *decoder, '--model', 'mae', '--no_input', '--json']) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured['model'], measured['unit']) == ('mae', 'images')
+    assert measured['peer'] == 'none: timm cannot hold a MAE, only a ViT'
+    assert measured['train_step']['seconds']['median'] > 0
+
+
 TRANSLATOR = [
     *('--model', 'transformer_tiny', '--batch_size', '2', '--steps', '1', '--debug'),
     *('--config.model.width=8', '--config.model.num_heads=2', '--config.model.mlp_dim=8'),
@@ -114,7 +124,7 @@ def test_a_translator(monkeypatch, capsys):
     assert found['peer'] == 'none: transformers and torch are not installed'
     for name in ('greedy', 'beam search'):
         assert found[name].keys() == {'tokens_per_second'}
-    monkeypatch.setattr(bench, '_measure', lambda *args, **options: measured)
+    monkeypatch.setattr(measuring, 'measure', lambda *args, **options: measured)
     assert main(['bench', *TRANSLATOR]) == 0
     title, *rows = capsys.readouterr().out.splitlines()
     assert title.startswith('transformer_tiny, batch 2 of 64 + 64 tokens, float32, on 1 x ')

@@ -157,7 +157,7 @@ def test_predict_and_eval_mistakes(run, tmp_path, command):
 
 
 def test_models_lists_what_matches(command):
-    code, out, err = command('models', 'vit_ti*', '--json')
+    code, out, err = command('models', 'vit_ti??', '--json')
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert [(row['name'], row['parameters']) for row in rows] == [('vit_ti16', 5_717_416)]

@@ -68,7 +68,7 @@ MISTAKES = {
     ),
     'cannot hold': (
         ['{source}', '{dest}', '--format=google', '--set=activation=gelu'],
-        "google cannot hold this model: its activation is 'gelu'; load it with",
+        "google cannot hold this model: its activation is 'gelu', and what would be written reads",
     ),
 }
 

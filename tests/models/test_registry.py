@@ -9,7 +9,7 @@ from vitjax.errors import UserError
 # Parameters with 1,000 classes at 224 pixels. From google-research/vision_transformer
 # (vit_jax/models_test.py): Ti/16, S/32, S/16, B/32, B/16, B/8, L/32, L/16, H/14 and all hybrids. From
 # torchvision (models/vision_transformer.py, models/resnet.py): B/32, B/16, L/32, L/16, H/14, ResNet-18,
-# ResNet-50. From timm 1.0.31, built there: DeiT, DeiT III and DINOv2; with registers DINOv2 has one
+# ResNet-50. From timm 1.0.31, built there: AugReg, DeiT, DeiT III and DINOv2; with registers DINOv2 has one
 # position more here, as at Meta, that of the class token. The others follow from the sizes in the
 # papers; nobody publishes them to the last digit, so the rows of PUBLISHED must hold for them. The
 # CNNs are our own: 10 classes, 3 channels. Transformers have 8,000 tokens, base and big
@@ -54,6 +54,16 @@ PARAMETERS = {
     'r26_vit_b32': 101_383_976,
     'r50_vit_b16': 98_659_112,
     'r50_vit_l32': 328_994_856,
+    'vit_ti16_augreg': 5_717_416,
+    'vit_s32_augreg': 22_878_952,
+    'vit_s16_augreg': 22_050_664,
+    'vit_b32_augreg': 88_224_232,
+    'vit_b16_augreg': 86_567_656,
+    'vit_b8_augreg': 86_576_872,
+    'vit_l16_augreg': 304_326_632,
+    'r_vit_ti16_augreg': 6_337_704,
+    'r26_vit_s32_augreg': 36_431_912,
+    'r50_vit_l32_augreg': 328_994_856,
     'deit_ti16': 5_717_416,
     'deit_s16': 22_050_664,
     'deit_b16': 86_567_656,
@@ -86,6 +96,7 @@ PARAMETERS = {
 
 HEADLESS = {'num_classes': 0}
 DINOV2 = HEADLESS | {'image_size': 518, 'num_registers': 4, 'layer_scale': 1e-5}
+IN_21K = {'num_classes': 21_843}
 ENCODER = HEADLESS | {'pooling': 'mean'}
 
 # Name, settings, millions of parameters and GFLOPs of the forward pass, as published (None: not
@@ -132,6 +143,17 @@ PUBLISHED = [
     ('r_vit_ti16', {}, 6.34, None),
     ('r26_vit_s32', {}, 36.43, None),
     ('r26_vit_b32', {}, 101.38, None),
+    # timm 1.0.31, built there: vit_tiny_patch16_224.augreg_in21k and so on.
+    ('vit_ti16_augreg', IN_21K, 9.740115, None),
+    ('vit_s32_augreg', IN_21K, 30.903507, None),
+    ('vit_s16_augreg', IN_21K, 30.075219, None),
+    ('vit_b32_augreg', IN_21K, 104.252499, None),
+    ('vit_b16_augreg', IN_21K, 102.595923, None),
+    ('vit_b8_augreg', IN_21K, 102.605139, None),
+    ('vit_l16_augreg', IN_21K, 325.690707, None),
+    ('r_vit_ti16_augreg', IN_21K, 10.360403, None),
+    ('r26_vit_s32_augreg', IN_21K, 44.456467, None),
+    ('r50_vit_l32_augreg', IN_21K, 350.358931, None),
     # timm, results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv.
     ('vit_G14', {}, 1844.44, 2 * 483.95),
     ('vit_so400m16', HEADLESS | {'image_size': 256}, 427.89, 2 * 110.31),
@@ -199,7 +221,9 @@ def test_transformers_have_the_parameters_of_the_paper(name, width, millions):
 @pytest.mark.parametrize(
     ('pattern', 'names'),
     [
-        ('vit_s*', ['vit_s32', 'vit_s16', 'vit_s14', 'vit_s8', 'vit_so400m16', 'vit_so400m14']),
+        ('vit_s??', ['vit_s32', 'vit_s16', 'vit_s14']),
+        ('vit_so*', ['vit_so400m16', 'vit_so400m14']),
+        ('vit_s*_augreg', ['vit_s32_augreg', 'vit_s16_augreg']),
         ('vit_g*', ['vit_g16', 'vit_g14']),
         ('vit_G*', ['vit_G14']),
         ('vit_?8', ['vit_s8', 'vit_b8']),

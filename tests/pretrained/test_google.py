@@ -528,12 +528,13 @@ def test_a_folder_tells_what_a_file_cannot(tmp_path):
 CANNOT = {
     'activation': (
         {'activation': 'gelu'},
-        "its activation is 'gelu'; load it with activation='gelu_tanh' (vitjax convert: --set "
-        'activation=gelu_tanh) to write one that computes nearly the same: from exact GELU, to about',
+        "its activation is 'gelu', and what would be written reads as 'gelu_tanh'; load it with "
+        "activation='gelu_tanh' (vitjax convert: --set activation=gelu_tanh) to write one that "
+        'computes the same to about 1e-3',
     ),
     'epsilon': (
         {'norm_epsilon': 1e-5},
-        'its norm_epsilon is 1e-05; load it with norm_epsilon=1e-06',
+        'its norm_epsilon is 1e-05, and what would be written reads as 1e-06; load it with norm',
     ),
     'both': (
         {'activation': 'gelu', 'norm_epsilon': 1e-12},
@@ -543,7 +544,12 @@ CANNOT = {
     'layer_scale': ({'layer_scale': 0.1}, 'has no tensor for encoder/blocks/attention_scale'),
     'rotary': ({'positions': 'rotary'}, "its positions is 'rotary'"),
     'mean': ({'pooling': 'mean', 'class_token': True}, "its pooling is 'mean'"),
-    'map': ({'pooling': 'map', 'class_token': True}, 'no model with a class token and attention'),
+    'map': ({'pooling': 'map', 'class_token': True}, 'has none with class token and attention'),
+    'other activation': ({'activation': 'silu'}, "is 'silu', and what would be written reads as"),
+    'cls_mean': ({'pooling': 'cls_mean'}, "it has no pooling 'cls_mean'"),
+    'no QKV bias': ({'qkv_bias': False}, 'queries, keys and values have biases'),
+    'no patch bias': ({'patch_bias': False}, 'its patch embedding has a bias'),
+    'pad': ({'pad': True, 'image_size': 13}, 'it cuts the image into whole patches'),
 }
 
 

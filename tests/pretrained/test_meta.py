@@ -184,21 +184,22 @@ def test_head_on_several_blocks_is_refused(tmp_path):
 
 
 def test_with_registers_to_timm_and_back(tmp_path):
-    """timm keeps no position of the class token beside registers; Hugging Face always does."""
+    """timm has positions of all tokens before the patches or of none; Hugging Face of the class token."""
     model = original(registers=2)
     loaded = load(tmp_path, as_meta(model), num_heads=4)
     images = images_for(loaded)
     theirs = outputs(model, as_torch(images))
-    with pytest.raises(UserError, match="load the weights with prefix_positions='none'"):
-        vitjax.save(loaded, tmp_path / 'refused', format='timm')
-    moved = load(tmp_path, as_meta(model), num_heads=4, prefix_positions='none')
-    vitjax.save(moved, tmp_path / 'timm', format='timm')
+    vitjax.save(loaded, tmp_path / 'timm', format='timm')
     written = timm.create_model(f'local-dir:{tmp_path / "timm"}', pretrained=True).eval()
     with torch.no_grad():
         found = {'tokens': written.forward_features(as_torch(images)).numpy()}
     assert_close('meta to timm', found, {'tokens': theirs['tokens']})
 
-    back = vitjax.load(tmp_path / 'timm', prefix_positions='class')
+    back = vitjax.load(tmp_path / 'timm')
+    assert back.model.num_placed == 3
+    with pytest.raises(UserError, match="load the weights with prefix_positions='none'"):
+        vitjax.save(back, tmp_path / 'refused', format='huggingface')
+    back = vitjax.load(tmp_path / 'timm', prefix_positions='none')
     vitjax.save(back, tmp_path / 'huggingface', format='huggingface')
     cls = transformers.Dinov2WithRegistersModel
     written, info = cls.from_pretrained(tmp_path / 'huggingface', output_loading_info=True)

@@ -4,15 +4,14 @@ Times are medians, +- is the interquartile range. Forward pass and train step ta
 square matrix product; their share of its rate is that of FLOPs a second within each round, counting
 matrix products only and three forward passes for a train step. A Vision Transformer takes turns with
 timm's of the same weights too, where timm is installed and has it; a ratio above 1 says that ours is the
-faster. Of a Transformer that translates, not input but greedy and beam search are measured, in turn
-with those of transformers. Any value of the config can be set: --config.precision.compute=bfloat16,
---config.model.scan=true.
+faster. A masked autoencoder has the task of its own. Of a Transformer that translates, not input but
+greedy and beam search are measured, in turn with those of transformers. Any value of the config can be
+set: --config.precision.compute=bfloat16, --config.model.scan=true.
 """
 
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 IMPORTS = {
@@ -33,29 +32,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from vitjax.cli import measuring
     from vitjax.config import complete
     from vitjax.errors import UserError
     from vitjax.models.registry import create_model, translates
 
     if args.steps < 1:
         raise UserError(f'--steps must be at least 1, not {args.steps}')
-    config_of = _translation if translates(create_model(args.model)) else _images
+    model = create_model(args.model)
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(args, folder)
+        config = _sentences(args) if translates(model) else _images(args, model, folder)
         config.update(batch_size=args.batch_size, steps=args.steps)
         config = complete(config, args.overrides)
-        if config_of is _images:
+        if not translates(model):
             _write_images(config, folder, 2 if args.no_input else 32)
-        results = _measure(config, args.steps, with_input=not args.no_input)
+        results = measuring.measure(config, args.steps, with_input=not args.no_input)
     print(json.dumps(results) if args.json else _table(results))
     return 0
 
 
-def _images(args: argparse.Namespace, folder: str):
+def _images(args: argparse.Namespace, model, folder: str):
     from vitjax.config import base_config
+    from vitjax.models.mae import MAE
 
     config = base_config()
-    config.model.update(name=args.model, image_size=args.image_size, num_classes=2)
+    config.model.update(name=args.model, image_size=args.image_size)
+    if isinstance(model, MAE):
+        config.task.name = 'masked_autoencoding'
+    else:
+        config.model.num_classes = 2
     config.data.update(name='folder', path=folder, eval_split='train', interpolation='bilinear')
     config.augment.update(crop=(0.08, 1.0), flip=True)
     return config
@@ -68,138 +73,17 @@ def _write_images(config, folder: str, count: int) -> None:
     write_photographs(Path(folder), count, as_pair(config.model.image_size))
 
 
-def _translation(args: argparse.Namespace, folder: str):
+def _sentences(args: argparse.Namespace):
     """Packed sentences of the phrasebook; positions and norms as MarianMT has them, to compare."""
     from vitjax.config import base_config
     from vitjax.models.registry import SENTENCE
 
-    del folder
     config = base_config()
     config.task.name = 'translation'
     config.model.update(name=args.model, positions='sinusoidal_halves', norm_epsilon=1e-5)
     config.data.update(name='phrasebook', train_split='train[:2000]', eval_split='valid[:8]')
     config.text.update(languages=('ko', 'en'), vocab_size=1000, max_length=SENTENCE)
     return config
-
-
-def _measure(config, steps: int, with_input: bool) -> dict:
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from vitjax.analysis.benchmark import (
-        images_per_second,
-        median_and_spread,
-        seconds_in_turn,
-        seconds_to_import,
-    )
-    from vitjax.analysis.flops import model_cost
-    from vitjax.models.registry import SENTENCE
-    from vitjax.training.experiment import Experiment
-    from vitjax.training.sharding import to_devices
-
-    experiment = Experiment(config)
-    batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
-    first = next(batches)
-    batch = to_devices(first, experiment.mesh)
-    translates = config.task.name == 'translation'
-    state = experiment.init_state()
-    _, flops = model_cost(experiment.model)
-
-    with experiment.context():
-        clock = [time.perf_counter()]
-        lowered = experiment.train_step().lower(state, batch)
-        clock.append(time.perf_counter())
-        train_step = lowered.compile()
-        clock.append(time.perf_counter())
-        state, _ = jax.block_until_ready(train_step(state, batch))
-        clock.append(time.perf_counter())
-
-        def train():
-            nonlocal state
-            state, values = train_step(state, batch)
-            return state, values
-
-        forward_step = experiment.eval_step()
-        sums = {name: jnp.zeros(2) for name in (*experiment.task.metric_names, 'examples')}
-        side = 2048 if jax.default_backend() == 'cpu' else 8192
-        square = jnp.ones((side, side))
-        multiply = jax.jit(jnp.matmul)
-        # Name -> what is timed, and its FLOPs on one device.
-        examples = config.batch_size / jax.device_count()
-        timed = {
-            'matmul': (lambda: multiply(square, square), 2 * side**3),
-            'forward': (lambda: forward_step(sums, state.variables, batch), examples * flops),
-            'train_step': (train, 3 * examples * flops),
-        }
-        functions = {name: function for name, (function, _) in timed.items()}
-        if not translates:
-            peer, steps_of_peer = _peer(experiment, state.variables, first)
-            functions |= {f'peer {name}': function for name, function in steps_of_peer.items()}
-        seconds_in_turn(functions, 1)
-        seconds = seconds_in_turn(functions, steps)
-
-    rates = {name: timed[name][1] / seconds[name] for name in timed}  # FLOPs a second, by round
-    results = {
-        'model': config.model.name,
-        'batch_size': config.batch_size,
-        'compute': config.precision.compute,
-        'devices': [device.device_kind for device in jax.devices()],
-        'import_seconds': seconds_to_import(IMPORTS, min(steps, 5)),
-        'first_step_seconds': dict(
-            zip(('trace', 'compile', 'run'), np.diff(clock).tolist(), strict=True)
-        ),
-        'temporary_bytes': train_step.memory_analysis().temp_size_in_bytes,
-        'matmul': {'side': side, 'flops_per_second': median_and_spread(rates['matmul'])},
-    }
-    if translates:
-        # Padding is no token.
-        count = sum(int((first[f'{side}_segment'] > 0).sum()) for side in ('source', 'target'))
-        results |= {'unit': 'tokens', 'examples': f'{SENTENCE} + {SENTENCE} tokens'}
-    else:
-        count, size = config.batch_size, list(experiment.data.preprocess.image_size)
-        results |= {'unit': 'images', 'image_size': size, 'examples': 'x'.join(map(str, size))}
-    for name in ('forward', 'train_step'):
-        results[name] = {
-            'seconds': median_and_spread(seconds[name]),
-            'flops_per_second': median_and_spread(rates[name]),
-            'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
-        }
-        results[name]['per_second'] = median_and_spread(count / seconds[name])
-        if (theirs := f'peer {name}') in seconds:
-            results[name]['seconds_of_peer'] = median_and_spread(seconds[theirs])
-            results[name]['ratio'] = median_and_spread(seconds[theirs] / seconds[name])
-    if translates:
-        from vitjax.analysis.decoding import compare_decoders
-
-        results['decoding'] = compare_decoders(
-            experiment.model, state.variables, batch_size=config.batch_size, rounds=steps
-        )
-    else:
-        results |= peer
-        if with_input:
-            results['input_images_per_second'] = images_per_second(batches, seconds=3)
-    batches.close()
-    return results
-
-
-def _peer(experiment, variables, batch) -> tuple[dict, dict]:
-    """Who the peer is and how its logits differ, and its steps: none where it cannot be compared."""
-    import jax
-
-    from vitjax.analysis.benchmark import versions
-    from vitjax.analysis.peers import steps_of_timm
-    from vitjax.errors import UserError
-
-    model, preprocess = experiment.model, experiment.data.preprocess
-    try:
-        steps = steps_of_timm(model, variables, preprocess, experiment.config, batch)
-    except UserError as error:
-        return {'peer': f'none: {error}'}, {}
-    ours = jax.jit(model.apply)(variables, preprocess.normalise(batch['image']))
-    # In parts of the largest: a head that has hardly trained gives small logits.
-    difference = float(abs(ours - steps['forward']()).max() / abs(ours).max())
-    return {'peer': versions('timm', 'torch'), 'largest_difference': difference}, steps
 
 
 def _table(results: dict) -> str:

@@ -1,5 +1,6 @@
 """Where a token stands: attention alone is blind to order, so tokens carry their place."""
 
+import functools
 from numbers import Integral
 from typing import Literal
 
@@ -61,6 +62,14 @@ def sincos2d(
     rows, columns = _places(grid)
     y, x = (_angles(place, temperature**-exponents) for place in (rows, columns))  # [N, D / 4]
     return jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=1)
+
+
+# Name -> function of grid and width D that gives [N, D]: positions of patches that nothing learns.
+FIXED = {
+    'sincos2d': sincos2d,
+    'sincos2d_mae': functools.partial(sincos2d, variant='mae'),
+    'sinusoidal': lambda grid, width: sinusoidal(grid[0] * grid[1], width),
+}
 
 
 def rotary_angles(positions: jax.Array, width: int, *, temperature: float = 10_000.0) -> jax.Array:

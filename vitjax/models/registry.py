@@ -43,15 +43,31 @@ _VIT_PATCHES = {
     'G': (14,),
 }
 
-# Name: size, patch in pixels of the image, blocks of the stem's stages. Steiner et al. 2022 (table 2)
+_VITS = {
+    f'vit_{size}{patch}': dict(_VIT_SIZES[size], patch_size=patch)
+    for size, patches in _VIT_PATCHES.items()
+    for patch in patches
+}
+# Size, patch in pixels of the image, blocks of the stem's stages: Steiner et al. 2022 (table 2)
 # and google-research/vision_transformer (vit_jax/configs/models.py). "ti16" has 8x8 patches of the
 # root's map, whose stride is 4: 32 pixels, as its published parameter count confirms.
 _HYBRIDS = {
-    'r_vit_ti16': ('ti', 32, ()),
-    'r26_vit_s32': ('s', 32, (2, 2, 2, 2)),
-    'r26_vit_b32': ('b', 32, (2, 2, 2, 2)),
-    'r50_vit_b16': ('b', 16, (3, 4, 9)),
-    'r50_vit_l32': ('l', 32, (3, 4, 6, 3)),
+    name: dict(_VIT_SIZES[size], patch_size=patch, stem_depths=stem)
+    for name, size, patch, stem in [
+        ('r_vit_ti16', 'ti', 32, ()),
+        ('r26_vit_s32', 's', 32, (2, 2, 2, 2)),
+        ('r26_vit_b32', 'b', 32, (2, 2, 2, 2)),
+        ('r50_vit_b16', 'b', 16, (3, 4, 9)),
+        ('r50_vit_l32', 'l', 32, (3, 4, 6, 3)),
+    ]
+}
+# What Steiner et al. 2022 published: the same models, trained with more augmentation and regularisation.
+_AUGREG = {
+    f'{name}_augreg': (_VITS | _HYBRIDS)[name]
+    for name in (
+        *('vit_ti16', 'vit_s32', 'vit_s16', 'vit_b32', 'vit_b16', 'vit_b8', 'vit_l16'),
+        *('r_vit_ti16', 'r26_vit_s32', 'r50_vit_l32'),
+    )
 }
 # Size -> patch, facebookresearch/mae (models_mae.py); all have the same decoder.
 _MAES = {'b': 16, 'l': 16, 'h': 14}
@@ -118,17 +134,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'resnet50': functools.partial(ResNet, stage_depths=(3, 4, 6, 3)),
     'vit': ViT,
     **{
-        f'vit_{size}{patch}': functools.partial(ViT, patch_size=patch, **_VIT_SIZES[size])
-        for size, patches in _VIT_PATCHES.items()
-        for patch in patches
-    },
-    **{
-        name: functools.partial(ViT, patch_size=patch, stem_depths=stem, **_VIT_SIZES[size])
-        for name, (size, patch, stem) in _HYBRIDS.items()
-    },
-    **{
         name: functools.partial(ViT, **settings)
-        for name, settings in (_DEIT | _DEIT3 | _DINOV2).items()
+        for family in (_VITS, _HYBRIDS, _AUGREG, _DEIT, _DEIT3, _DINOV2)
+        for name, settings in family.items()
     },
     'mae': MAE,
     **{

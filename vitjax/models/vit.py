@@ -9,7 +9,7 @@ from flax import linen as nn
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_stride, resnet_windows
 from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size, nearest_multiples
 from vitjax.layers.pooling import AttentionPooling
-from vitjax.layers.positions import axial_angles, sincos2d, sinusoidal
+from vitjax.layers.positions import FIXED, axial_angles
 from vitjax.layers.transformer import Encoder
 from vitjax.models.checks import (
     check_at_least,
@@ -302,12 +302,8 @@ class ViT(nn.Module):
             x = x + of_patches.astype(x.dtype)
             without = prefix.shape[1] - self.num_placed
             prefix = prefix + jnp.pad(of_prefix, ((0, 0), (0, without), (0, 0)))
-        elif self.positions == 'sincos2d':
-            x = x + sincos2d(grid, self.width).astype(x.dtype)
-        elif self.positions == 'sincos2d_mae':
-            x = x + sincos2d(grid, self.width, variant='mae').astype(x.dtype)
-        elif self.positions == 'sinusoidal':
-            x = x + sinusoidal(x.shape[1], self.width).astype(x.dtype)
+        elif self.positions in FIXED:
+            x = x + FIXED[self.positions](grid, self.width).astype(x.dtype)
         if visible is not None:
             x = jnp.take_along_axis(x, visible[..., None], axis=1)  # [B, n, D]
         prefix = jnp.broadcast_to(prefix.astype(x.dtype), (x.shape[0], *prefix.shape[1:]))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flax.traverse_util import flatten_dict
 
-from vitjax.errors import UserError
 from vitjax.layers.convolution import resnet_stride
 from vitjax.layers.patches import as_pair
 from vitjax.pretrained.files import Tensors
@@ -19,10 +18,12 @@ from vitjax.pretrained.layouts import (
     Parts,
     check_grid,
     parameter_shapes,
+    refuse,
     settle,
     square_image,
 )
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
+from vitjax.pretrained.restating import with_position_table
 
 if TYPE_CHECKING:
     from vitjax.pretrained.pretrained import Pretrained
@@ -36,6 +37,7 @@ _POSITIONS = (
     'Transformer/pos_embedding',
     'pos_embedding',
 )
+_NO_TABLE = 'sincos2d'  # the positions of a file that has none
 _UNSAID = {'activation': 'gelu_tanh', 'norm_epsilon': 1e-6}  # of all of them
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', '')
 _FINAL_NORM = 'Transformer/encoder_norm/scale'
@@ -110,7 +112,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     }
     checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
     told = _told(checkpoint, spelling)
-    known = _UNSAID | {'positions': 'sincos2d'}
+    known = _UNSAID | {'positions': _NO_TABLE}
     known['pooling'] = 'cls' if told['class_token'] else 'mean'
     patches = None
     if spelling.positions in tensors:
@@ -146,23 +148,31 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
+def restated(pretrained: 'Pretrained') -> 'Pretrained':
+    """With a table of positions, unless they are those that the files leave out."""
+    if pretrained.model.positions in ('learned', _NO_TABLE):
+        return pretrained
+    return with_position_table(pretrained, 'class')
+
+
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Published names, or big_vision's where only it has the model."""
     model = pretrained.model
     class_token = model.prefix['class_token']
-    if model.pooling == 'map' and class_token:
-        raise UserError('Google has no model with a class token and attention pooling')
-    if differing := [name for name in _UNSAID if getattr(model, name) != _UNSAID[name]]:
-        raise UserError(
-            'google cannot hold this model: '
-            + ', '.join(f'its {name} is {getattr(model, name)!r}' for name in differing)
-            + f'; load it with {" and ".join(f"{name}={_UNSAID[name]!r}" for name in differing)} '
-            + f'(vitjax convert: {" ".join(f"--set {name}={_UNSAID[name]}" for name in differing)}) '
-            + 'to write one that computes nearly the same: from exact GELU, to about 1e-3'
-        )
+    refuse(
+        {
+            'it has none with class token and attention pooling': (
+                model.pooling == 'map' and bool(class_token)
+            ),
+            "it has no pooling 'cls_mean'": model.pooling == 'cls_mean',
+            'queries, keys and values have biases': not model.qkv_bias,
+            'its patch embedding has a bias': not model.patch_bias,
+            'it cuts the image into whole patches': model.pad,
+        }
+    )
     spelling = Spelling()
     unplaced = class_token and model.prefix_positions == 'none'
-    if model.pooling == 'map' or model.positions == 'sincos2d' or unplaced:
+    if model.pooling == 'map' or model.positions == _NO_TABLE or unplaced:
         spelling = Spelling('params/', f'params/{_POSITIONS[-1]}', linen=True, flat_norms=True)
     params = flatten_dict(pretrained.variables['params'], sep='/')
     tensors = write_table(_table(spelling, model.stem_depths), params, 'google')

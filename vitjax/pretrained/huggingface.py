@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.huggingface_config import (
     CLASSES,
+    has_head,
     kind_for,
     read_config,
     read_preprocess,
@@ -29,6 +30,7 @@ from vitjax.pretrained.pytorch import (
     norm,
     square,
 )
+from vitjax.pretrained.restating import with_head_on_mean_too, with_position_table
 
 if TYPE_CHECKING:
     from vitjax.pretrained.pretrained import Pretrained
@@ -90,6 +92,15 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
+def restated(pretrained: 'Pretrained') -> 'Pretrained':
+    """With a position of the class token; DINOv2's with a head that sees the mean of the patches too."""
+    model = pretrained.model
+    dino = model.layer_scale is not None and model.distillation == 'none'
+    if dino and model.num_classes and model.pooling == 'cls' and not model.representation_size:
+        pretrained = with_head_on_mean_too(pretrained)
+    return with_position_table(pretrained, 'class')
+
+
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Names are those of the hub's files."""
     model = pretrained.model
@@ -100,7 +111,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     if kind == 'dinov2_with_registers':
         # Theirs always has one; it stands for masked patches, which only its training has.
         tensors['embeddings.mask_token'] = np.zeros((1, model.width), np.float32)
-    if model.num_classes:
+    if has_head(model, kind):
         heads = ('classifier.', 'cls_classifier.', 'distillation_classifier.')
         tensors = {
             theirs if theirs.startswith(heads) else f'{kind}.{theirs}': tensor

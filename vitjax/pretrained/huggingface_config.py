@@ -7,7 +7,7 @@ from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
-from vitjax.pretrained.layouts import Checkpoint
+from vitjax.pretrained.layouts import Checkpoint, refuse
 from vitjax.pretrained.pytorch import IMAGENET
 
 if TYPE_CHECKING:
@@ -86,12 +86,7 @@ def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:
     model = pretrained.model
     dino = kind.startswith('dinov2')
     inner = model.mlp_dim or 4 * model.width
-    name = CLASSES[kind]
-    if not model.num_classes:
-        name = name.replace('ForImageClassification', 'Model')
-    elif model.distillation == 'head':
-        name += 'WithTeacher'
-    config = common_config(model, kind, name) | {'qkv_bias': model.qkv_bias}
+    config = common_config(model, kind, class_for(model, kind)) | {'qkv_bias': model.qkv_bias}
     if model.gated_mlp:
         config['hidden_act'] = 'gelu'
     if dino:
@@ -106,7 +101,7 @@ def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:
         config['num_register_tokens'] = model.num_registers
     if model.representation_size:
         config |= {'pooler_output_size': model.representation_size, 'pooler_act': 'tanh'}
-    if model.num_classes:
+    if has_head(model, kind):
         names = pretrained.labels or [f'LABEL_{index}' for index in range(model.num_classes)]
         config['id2label'] = {str(index): label for index, label in enumerate(names)}
         config['label2id'] = {label: index for index, label in enumerate(names)}
@@ -144,20 +139,19 @@ def kind_for(model: ViT) -> str:
     reasons = {
         'it has no stem': model.stem_depths is not None,
         f"its positions are {model.positions!r}, not 'learned'": model.positions != 'learned',
-        f'its pooling is {model.pooling!r}, that of {kind} is {pooling!r}': (
-            model.pooling != pooling
-        ),
-        'its class token has a position: load the weights with '
-        "prefix_positions='class', which gives it one of 0": (
-            model.positions == 'learned' and model.num_placed == 0
-        ),
-        'registers have no positions': model.num_placed > 1 + (kind == 'deit'),
+        f"its pooling is {model.pooling!r}, that of {kind} is {pooling!r}; transformers' "
+        'AutoModelForImageClassification reads the format timm too': model.pooling != pooling,
+        "registers have no positions: load the weights with prefix_positions='none', which adds "
+        'positions to these tokens': model.num_placed > 1 + (kind == 'deit'),
         'tokens are normalised after the last block alone': (
             model.norm_embeddings or model.norm_after_pooling or model.qk_norm
         ),
         'its patch embedding has a bias': not model.patch_bias,
         'only DINOv2, which has layer_scale, has registers': model.num_registers and not dino,
         'only DINOv2, which has layer_scale, has a gated MLP': model.gated_mlp and not dino,
+        'it has no layer_scale in distilled models': (
+            kind == 'deit' and model.layer_scale is not None
+        ),
         "its gated MLP has the activation 'silu'": (model.gated_mlp and model.activation != 'silu'),
         'its pooler is of ViT and DeiT without head': (
             model.representation_size is not None and (model.num_classes or dino)
@@ -170,10 +164,21 @@ def kind_for(model: ViT) -> str:
             dino and not _mlp_ratio(model.width, model.mlp_dim or 4 * model.width, model.gated_mlp)
         ),
     }
-    for reason, holds in reasons.items():
-        if holds:
-            raise UserError(f'huggingface cannot hold this model: {reason}')
+    refuse(reasons)
     return kind
+
+
+def class_for(model: ViT, kind: str) -> str:
+    """The class that has just the tensors of a model."""
+    name = CLASSES[kind]
+    if not has_head(model, kind):
+        return name.replace('ForImageClassification', 'Model')
+    return name + ('WithTeacher' if model.distillation == 'head' else '')
+
+
+def has_head(model: ViT, kind: str) -> bool:
+    """Whether it is the class with a head; of no classes where the one without would have a pooler."""
+    return model.num_classes > 0 or not (model.representation_size or kind.startswith('dinov2'))
 
 
 def _mlp_ratio(width: int, inner: int, gated: bool) -> int | None:

@@ -5,7 +5,11 @@ A layout is a module with
     WEIGHTS: str                                 file of the weights in a folder of this layout
     recognises(checkpoint) -> bool               by its tensors, and by its config.json if need be
     read(checkpoint, overrides) -> Parts
-    write(pretrained) -> (tensors, sidecars)     only where vitjax writes it; sidecars: {file: JSON value}
+
+and where vitjax writes it
+
+    write(pretrained) -> (tensors, sidecars)     sidecars: {file: JSON value}; UserError if it cannot be held
+    restated(pretrained) -> Pretrained           if some models are written as others, see `restating`
 
 and its name in `LAYOUTS`, and in `vitjax.pretrained.pretrained.WRITERS` if it writes.
 `vitjax.pretrained.names` reads and writes tensors by one table of names.
@@ -199,6 +203,13 @@ def check_grid(checkpoint: Checkpoint, arguments: Mapping[str, Any], patches: in
             f'{checkpoint.place} has positions of {patches} patches, but an image of '
             f'{arguments["image_size"]} has {rows} x {columns}'
         )
+
+
+def refuse(reasons: Mapping[str, bool]) -> None:
+    """UserError with the first reason that holds why a layout does not hold a model."""
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(reason)
 
 
 def as_argument(name: str, value: Any) -> Any:

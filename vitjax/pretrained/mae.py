@@ -17,7 +17,6 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair, grid_size
-from vitjax.layers.positions import sincos2d
 from vitjax.pretrained import huggingface, meta, timm
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.huggingface_config import (
@@ -29,6 +28,7 @@ from vitjax.pretrained.huggingface_config import (
 from vitjax.pretrained.layouts import Checkpoint, Parts, check_grid, parameter_shapes, settle
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, under, write_table
 from vitjax.pretrained.pytorch import dense, norm, square
+from vitjax.pretrained.restating import position_table
 
 if TYPE_CHECKING:
     from vitjax.pretrained.pretrained import Pretrained
@@ -76,10 +76,7 @@ def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
     for name in ('image_size', 'patch_size'):
         height, width = as_pair(getattr(model, name))
         if height != width:
-            raise UserError(
-                f'huggingface cannot hold this model: the {name} of vit_mae is a square, '
-                f'not {height} x {width}'
-            )
+            raise UserError(f'the {name} of vit_mae is a square, not {height} x {width}')
     params = flatten_dict(pretrained.variables['params'], sep='/')
     facts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     tensors = write_table(_HUGGINGFACE, params | _positions(facts), 'huggingface')
@@ -206,7 +203,7 @@ def _positions(arguments: dict[str, Any]) -> dict[str, np.ndarray]:
     grid = grid_size(arguments['image_size'], arguments['patch_size'])
     widths = {'vit/positions': 'width', 'decoder_positions': 'decoder_width'}
     return {
-        path: np.pad(sincos2d(grid, arguments[width], variant='mae'), ((1, 0), (0, 0)))[None]
+        path: position_table('sincos2d_mae', grid, arguments[width], 1)
         for path, width in widths.items()
     }
 

@@ -20,6 +20,7 @@ from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
 from vitjax.models.vit import ViT
+from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
 from vitjax.pretrained.hub import PREFIX, snapshot
@@ -40,11 +41,6 @@ WRITERS = {
     'huggingface': {ViT: 'huggingface', MAE: 'mae'},
     'timm': {ViT: 'timm'},
 }
-
-# Arguments that change neither parameters nor what they compute; no layout stores them.
-_SWITCHES = (
-    *('name', 'parent', 'dtype', 'scan', 'remat', 'attention_kernel', 'dropout', 'drop_path'),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +147,9 @@ def assemble(
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
     """Writes a model so that `load`, and the library of the format, read the same.
 
+    The same function, that is: where a format has no word for something it is written as another
+    model that computes the same, see `vitjax.pretrained.restating`.
+
     What is exported, in contrast, runs without any library of models, see `vitjax.pretrained.export`.
 
     Args:
@@ -180,11 +179,14 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
         held = ' or '.join(model.__name__ for model in WRITERS[format])
         raise UserError(f'{format} cannot hold a {kind.__name__}, only a {held}')
     name = WRITERS[format][kind]
-    weights = Path(layout(name).WEIGHTS)
+    writer = layout(name)
+    weights = Path(writer.WEIGHTS)
     alone = path.suffix == weights.suffix
-    tensors, sidecars = layout(name).write(pretrained)
-    checkpoint = Checkpoint(str(path), tensors, sidecars)
+    if hasattr(writer, 'restated'):
+        pretrained = writer.restated(pretrained)
     try:
+        tensors, sidecars = writer.write(pretrained)
+        checkpoint = Checkpoint(str(path), tensors, sidecars)
         _check_written(pretrained, name, checkpoint)
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
@@ -216,7 +218,7 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
 def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
     parts = _read(name, checkpoint, {})
-    _check_facts(pretrained, parts)
+    check_same(pretrained.model, create_model(parts.name, **parts.arguments))
     params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
         if not np.array_equal(value, params[path]):
@@ -230,40 +232,11 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
     except UserError:
         return
     try:
-        _check_facts(pretrained, parts)
+        check_same(pretrained.model, create_model(parts.name, **parts.arguments))
     except UserError as error:
         raise UserError(
             f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
         ) from error
-
-
-def _check_facts(pretrained: Pretrained, parts: Parts) -> None:
-    read = _facts(create_model(parts.name, **parts.arguments))
-    for name, value in _facts(pretrained.model).items():
-        if read.get(name) != value:
-            raise UserError(
-                f'its {name} is {value!r}, and what would be written reads as {read.get(name)!r}'
-            )
-
-
-def _facts(model: nn.Module) -> dict[str, Any]:
-    """What a model computes, apart from its parameters: one value for arguments that mean the same."""
-    facts = {
-        field.name: getattr(model, field.name)
-        for field in dataclasses.fields(model)
-        if field.name not in _SWITCHES
-    }
-    facts['model'] = type(model).__name__
-    facts |= {name: as_pair(facts[name]) for name in ('image_size', 'patch_size') if name in facts}
-    if facts['model'] in ('ViT', 'MAE'):
-        facts['mlp_dim'] = model.mlp_dim or 4 * model.width
-    if facts['model'] == 'ViT':
-        facts['class_token'] = bool(model.prefix['class_token'])
-        facts['prefix_positions'] = model.num_placed if model.positions == 'learned' else None
-        facts['pool_prefix'] = model.pools_prefix
-        facts['layer_scale'] = model.layer_scale is not None  # the number is where training starts
-        facts['stem_width'] = model.stem_width if model.stem_depths is not None else None
-    return facts
 
 
 def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:

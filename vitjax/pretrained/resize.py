@@ -14,6 +14,7 @@ from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
 from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
+from vitjax.pretrained.restating import add_rows
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
 
@@ -120,9 +121,7 @@ def move_prefix_positions(parts: Parts, wanted: str) -> Parts:
             if own.size:
                 params[name] = params[name] + own
     elif 'positions' in params:
-        added = np.zeros((1, new.num_placed - old.num_placed, old.width), np.float32)
-        before, of_patches = np.split(params['positions'], [old.num_placed], axis=1)
-        params['positions'] = np.concatenate([before, added, of_patches], axis=1)
+        params['positions'] = add_rows(params['positions'], old, new)
     return dataclasses.replace(parts, arguments=arguments, params=params)
 
 

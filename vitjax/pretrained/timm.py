@@ -20,6 +20,7 @@ from vitjax.pretrained.pytorch import (
     norm,
     square,
 )
+from vitjax.pretrained.restating import with_position_table
 from vitjax.pretrained.timm_config import (
     PATCHES,
     PREPROCESS,
@@ -114,6 +115,15 @@ def read_tensors(
     named = table(arguments['gated_mlp'], arguments['norm_after_pooling'])
     params = read_table(named, names, shapes, checkpoint.place)
     return Parts('vit', arguments, params, **parts)
+
+
+def restated(pretrained: 'Pretrained') -> 'Pretrained':
+    """With a position of every token before the patches, or of none; distilled models have them all."""
+    model = pretrained.model
+    without = model.positions == 'none' or (model.positions == 'learned' and not model.num_placed)
+    if without and model.distillation == 'none':
+        return pretrained
+    return with_position_table(pretrained, 'all')
 
 
 def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
 from vitjax.models.vit import ViT
-from vitjax.pretrained.layouts import Checkpoint
+from vitjax.pretrained.layouts import Checkpoint, refuse
 from vitjax.pretrained.pytorch import IMAGENET
 
 if TYPE_CHECKING:
@@ -179,31 +179,19 @@ def check_holds(model: ViT) -> None:
                 model.norm_embeddings,
                 model.norm_after_pooling,
                 model.pooling,
+                model.gated_mlp,
             )
-            != (0, False, False, 'cls')
-        ),
-        'positions are of all tokens before the patches or of none: load the weights with '
-        "prefix_positions='none', which adds positions to these tokens": (
-            model.positions == 'learned' and model.num_placed not in (0, sum(model.prefix.values()))
+            != (0, False, False, 'cls', False)
         ),
     }
-    for reason, holds in reasons.items():
-        if holds:
-            raise UserError(f'timm cannot hold this model: {reason}')
-    _base(model)
+    refuse(reasons)
 
 
 def _base(model: ViT) -> str:
     """The architecture to start from: what `model_args` cannot say is as in its definition."""
-    name = {
-        (False, False, 1e-6): 'vit_base_patch16_224',
-        (False, False, 1e-5): 'vit_base_patch16_clip_224',
-        (False, True, 1e-6): 'vit_giant_patch14_dinov2',
-        (True, False, 1e-6): 'deit_base_distilled_patch16_224',
-    }.get((model.distillation == 'head', model.gated_mlp, model.norm_epsilon))
-    if name is None:
-        raise UserError(
-            f'timm cannot hold this model: norm_epsilon={model.norm_epsilon} is in none of its '
-            'architectures of this kind (1e-6; without gated MLP or distillation also 1e-5)'
-        )
-    return name
+    if model.distillation == 'head':
+        return 'deit_base_distilled_patch16_224'
+    if model.gated_mlp:
+        return 'vit_giant_patch14_dinov2'
+    # Of all norms alike theirs have an epsilon of 1e-6, or of 1e-5.
+    return 'vit_base_patch16_clip_224' if model.norm_epsilon == 1e-5 else 'vit_base_patch16_224'

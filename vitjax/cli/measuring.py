@@ -1,0 +1,175 @@
+"""What `vitjax bench` measures: first step, steps in turn with those of others, and input."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from vitjax.analysis import benchmark
+from vitjax.analysis.benchmark import median_and_spread
+from vitjax.analysis.decoding import compare_decoders
+from vitjax.analysis.flops import model_cost
+from vitjax.analysis.peers import steps_of_timm
+from vitjax.cli.bench import IMPORTS
+from vitjax.errors import UserError
+from vitjax.models.registry import SENTENCE
+from vitjax.training.experiment import Experiment
+from vitjax.training.sharding import to_devices
+
+
+def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) -> dict[str, Any]:
+    """Results, ready for JSON, of the experiment that a complete config says.
+
+    Args:
+      config: of images or of a translation.
+      rounds: how often each step is timed.
+      with_input: whether reading is measured, which is of images alone.
+    """
+    experiment = Experiment(config)
+    batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
+    batch = next(batches)
+    ours = _Steps(experiment, batch)
+    if config.task.name == 'translation':
+        results = _measure_translation(ours, batch, rounds)
+    else:
+        results = _measure_images(ours, batch, rounds)
+        if with_input:
+            rate = benchmark.images_per_second(batches, seconds=3)
+            results['input_images_per_second'] = rate
+    batches.close()
+    return results
+
+
+class _Steps:
+    """The steps of an experiment on one batch: the train step, which has run once, and the forward pass.
+
+    Attributes:
+      state: after the train steps so far.
+      clock: seconds to trace, compile and run the first train step.
+      temporary_bytes: of the train step.
+    """
+
+    def __init__(self, experiment: Experiment, batch: Mapping[str, np.ndarray]):
+        self.experiment = experiment
+        self._batch = to_devices(batch, experiment.mesh)
+        self.state = experiment.init_state()
+        with experiment.context():
+            times = [time.perf_counter()]
+            lowered = experiment.train_step().lower(self.state, self._batch)
+            times.append(time.perf_counter())
+            self._train = lowered.compile()
+            times.append(time.perf_counter())
+            jax.block_until_ready(self.train_step())
+            times.append(time.perf_counter())
+        parts = ('trace', 'compile', 'run')
+        self.clock = dict(zip(parts, np.diff(times).tolist(), strict=True))
+        self.temporary_bytes = self._train.memory_analysis().temp_size_in_bytes
+        names = (*experiment.task.metric_names, 'examples')
+        self._sums = {name: jnp.zeros(2) for name in names}
+        self._forward = experiment.eval_step()
+
+    def train_step(self):
+        self.state, values = self._train(self.state, self._batch)
+        return self.state, values
+
+    def forward(self):
+        return self._forward(self._sums, self.state.variables, self._batch)
+
+
+def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) -> dict[str, Any]:
+    """Images a second, and how that compares to timm."""
+    experiment = ours.experiment
+    with experiment.context():
+        peer, steps_of_peer = _peer(experiment, ours.state.variables, batch)
+    results = _in_turn(ours, steps_of_peer, experiment.config.batch_size, rounds)
+    size = list(experiment.data.preprocess.image_size)
+    examples = 'x'.join(map(str, size))
+    return results | {'unit': 'images', 'image_size': size, 'examples': examples} | peer
+
+
+def _measure_translation(
+    ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int
+) -> dict[str, Any]:
+    """Tokens a second of both sentences, padding left out; and of decoders, compared to transformers'."""
+    experiment = ours.experiment
+    count = sum(int((batch[f'{side}_segment'] > 0).sum()) for side in ('source', 'target'))
+    results = _in_turn(ours, {}, count, rounds)
+    results |= {'unit': 'tokens', 'examples': f'{SENTENCE} + {SENTENCE} tokens'}
+    results['decoding'] = compare_decoders(
+        experiment.model,
+        ours.state.variables,
+        batch_size=experiment.config.batch_size,
+        rounds=rounds,
+    )
+    return results
+
+
+def _in_turn(
+    ours: _Steps, steps_of_peer: Mapping[str, Callable[[], Any]], count: int, rounds: int
+) -> dict[str, Any]:
+    """Times of both steps, each in turn with the peer's and with a matrix product.
+
+    Args:
+      ours: the steps.
+      steps_of_peer: 'forward' and 'train_step', or neither.
+      count: of what is in the batch, for rates.
+      rounds: how often each is timed.
+    """
+    config = ours.experiment.config
+    side = 2048 if jax.default_backend() == 'cpu' else 8192
+    square = jnp.ones((side, side))
+    multiply = jax.jit(jnp.matmul)
+    functions = {
+        'matmul': lambda: multiply(square, square),
+        'forward': ours.forward,
+        'train_step': ours.train_step,
+    }
+    functions |= {f'peer {name}': function for name, function in steps_of_peer.items()}
+    with ours.experiment.context():
+        benchmark.seconds_in_turn(functions, 1)
+        seconds = benchmark.seconds_in_turn(functions, rounds)
+
+    _, flops = model_cost(ours.experiment.model)
+    flops *= config.batch_size / jax.device_count()  # on one device
+    work = {'matmul': 2 * side**3, 'forward': flops, 'train_step': 3 * flops}
+    rates = {name: work[name] / seconds[name] for name in work}  # FLOPs a second, by round
+    results = {
+        'model': config.model.name,
+        'batch_size': config.batch_size,
+        'compute': config.precision.compute,
+        'devices': [device.device_kind for device in jax.devices()],
+        'import_seconds': benchmark.seconds_to_import(IMPORTS, min(rounds, 5)),
+        'first_step_seconds': ours.clock,
+        'temporary_bytes': ours.temporary_bytes,
+        'matmul': {'side': side, 'flops_per_second': median_and_spread(rates['matmul'])},
+    }
+    for name in ('forward', 'train_step'):
+        results[name] = {
+            'seconds': median_and_spread(seconds[name]),
+            'flops_per_second': median_and_spread(rates[name]),
+            'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
+            'per_second': median_and_spread(count / seconds[name]),
+        }
+        if (theirs := f'peer {name}') in seconds:
+            results[name]['seconds_of_peer'] = median_and_spread(seconds[theirs])
+            results[name]['ratio'] = median_and_spread(seconds[theirs] / seconds[name])
+    return results
+
+
+def _peer(
+    experiment: Experiment, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Who the peer is and how its logits differ, and its steps: none where it cannot be compared."""
+    model, preprocess = experiment.model, experiment.data.preprocess
+    try:
+        steps = steps_of_timm(model, variables, preprocess, experiment.config, batch)
+    except UserError as error:
+        return {'peer': f'none: {error}'}, {}
+    ours = jax.jit(model.apply)(variables, preprocess.normalise(batch['image']))
+    # In parts of the largest: a head that has hardly trained gives small logits.
+    difference = float(abs(ours - steps['forward']()).max() / abs(ours).max())
+    return {'peer': benchmark.versions('timm', 'torch'), 'largest_difference': difference}, steps
