@@ -18,13 +18,16 @@ MODELS = {
         'stage_depth': 2,
         'spatial_attention': 'sigmoid',
     },
+    # On images twice as large, so that its stem, whose stride is 4, keeps detail: 2x2 of its places
+    # are a patch, which is 4x4 pixels of the image as it was.
     'hybrid': {
         'name': 'vit',
-        'stem_depths': (4,),
-        'stem_width': 40,
-        'patch_size': 4,
+        'image_size': 56,
+        'stem_depths': (3,),
+        'stem_width': 32,
+        'patch_size': 8,
         'width': 64,
-        'depth': 3,
+        'depth': 4,
         'num_heads': 2,
         'pooling': 'mean',
     },
@@ -48,12 +51,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.data.path = '/usr/share/datasets/fashion-mnist'
     config.data.mean = (0.286,)
     config.data.std = (0.353,)
-    config.model.update(image_size=28, in_channels=1, num_classes=10, **MODELS[arg])
+    config.model = {'image_size': 28, 'in_channels': 1, 'num_classes': 10} | MODELS[arg]
 
     config.batch_size = 128
     config.epochs = 10
     config.task.label_smoothing = 0.1
-    config.augment.shift = 2
+    config.augment.shift = config.model.image_size // 14
     config.augment.flip = True
 
     config.optimizer.name = 'muon'

@@ -14,6 +14,7 @@ import json
 import tempfile
 from pathlib import Path
 
+PHOTOGRAPH = (375, 500)  # height and width of what is read, as of many of ImageNet's
 IMPORTS = {
     'jax': 'import jax, flax.linen',
     'vitjax': 'import vitjax',
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from vitjax.analysis.benchmark import write_photographs
     from vitjax.cli import measuring
     from vitjax.config import complete
     from vitjax.errors import UserError
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         config.update(batch_size=args.batch_size, steps=args.steps)
         config = complete(config, args.overrides)
         if not translates(model):
-            _write_images(config, folder, 2 if args.no_input else 32)
+            write_photographs(Path(folder), 2 if args.no_input else 32, PHOTOGRAPH)
         results = measuring.measure(config, args.steps, with_input=not args.no_input)
     print(json.dumps(results) if args.json else _table(results))
     return 0
@@ -64,13 +66,6 @@ def _images(args: argparse.Namespace, model, folder: str):
     config.data.update(name='folder', path=folder, eval_split='train', interpolation='bilinear')
     config.augment.update(crop=(0.08, 1.0), flip=True)
     return config
-
-
-def _write_images(config, folder: str, count: int) -> None:
-    from vitjax.analysis.benchmark import write_photographs
-    from vitjax.layers.patches import as_pair
-
-    write_photographs(Path(folder), count, as_pair(config.model.image_size))
 
 
 def _sentences(args: argparse.Namespace):
@@ -125,7 +120,8 @@ def _table(results: dict) -> str:
         rows.append(('the peer', '', results['peer'] + more))
     if 'input_images_per_second' in results:
         rate = results['input_images_per_second']
-        made_of = f'JPEG of {results["examples"]}, decoded, cropped, flipped'
+        height, width = PHOTOGRAPH
+        made_of = f'JPEG of {width}x{height}, decoded, cropped at random, flipped'
         rows.append(('input', f'{rate:.0f} images/s', made_of))
     if 'decoding' in results:
         rows += _decoding(results['decoding'])
