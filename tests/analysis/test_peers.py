@@ -1,4 +1,4 @@
-"""What `vitjax bench` times beside ours is the same model in timm."""
+"""What `vitjax bench` times beside ours is the same model."""
 
 import sys
 
@@ -18,8 +18,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8
 BATCH = {'image': IMAGES, 'label': np.array([0, 2])}
 
 
-def steps(compute='float32', **changes):
-    """Model, variables and timm's steps of a tiny ViT."""
+def steps(peer='timm', compute='float32', **changes):
+    """Model, variables and the peer's steps of a tiny ViT."""
     model = create_model('vit_ti16', image_size=8, patch_size=4, num_classes=3, depth=1, **changes)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
     head = variables['params']['head']['kernel']  # starts at zero
@@ -27,19 +27,20 @@ def steps(compute='float32', **changes):
     config = base_config()
     config.precision.compute = compute
     config.optimizer.learning_rate = 0.1
-    return model, variables, peers.steps_of_timm(model, variables, PREPROCESS, config, BATCH)
+    return model, variables, peers.steps_of_peer(peer, model, variables, PREPROCESS, config, BATCH)
 
 
-def test_the_same_logits_until_it_trains():
-    pytest.importorskip('torch', reason='compares with timm, which needs PyTorch')
-    pytest.importorskip('timm', reason='compares with timm')
-    model, variables, theirs = steps()
+@pytest.mark.parametrize('peer', peers.PEERS)
+def test_the_same_logits_until_it_trains(peer):
+    pytest.importorskip('torch', reason=f'compares with {peer}, which needs PyTorch')
+    pytest.importorskip(peer, reason=f'compares with {peer}')
+    model, variables, theirs = steps(peer)
     ours = model.apply(variables, PREPROCESS.normalise(IMAGES))
     assert np.abs(ours).min() > 1e-3
     np.testing.assert_allclose(theirs['forward'](), ours, atol=1e-5)
     np.testing.assert_allclose(theirs['train_step'](), ours, atol=1e-5)
     assert np.abs(theirs['forward']() - ours).max() > 1e-2
-    assert versions('timm', 'torch').startswith('timm ')
+    assert versions(peer, 'torch').startswith(f'{peer} ')
 
 
 @pytest.mark.parametrize('changes', [{'compute': 'bfloat16'}, {'positions': 'rotary'}])

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from vitjax.analysis import benchmark, decoding
+from vitjax.analysis.peers import PEERS
 from vitjax.cli import main, measuring
 
 TINY = [
@@ -34,12 +35,17 @@ def test_what_is_measured(measured):
     assert measured['input_images_per_second'] == 123
     assert measured['temporary_bytes'] > 0
     for name in ('forward', 'train_step'):
-        assert measured[name].keys() - {'seconds_of_peer', 'ratio'} == {
-            *('seconds', 'flops_per_second', 'share_of_matmul', 'per_second')
-        }
-        assert ('ratio' in measured[name]) == measured['peer'].startswith('timm')
-        assert all(values['median'] > 0 for values in measured[name].values())
-        assert all(values['spread'] >= 0 for values in measured[name].values())
+        found = dict(measured[name])
+        peers = found.pop('peers')
+        assert found.keys() == {'seconds', 'flops_per_second', 'share_of_matmul', 'per_second'}
+        assert peers.keys() == {k for k, v in measured['peers'].items() if 'missing' not in v}
+        for values in (
+            *found.values(),
+            *(times for peer in peers.values() for times in peer.values()),
+        ):
+            assert values['median'] > 0
+            assert values['spread'] >= 0
+    assert measured['peers'].keys() == {'timm', 'transformers'}
 
 
 def test_table(measured, monkeypatch, capsys):
@@ -47,7 +53,9 @@ def test_table(measured, monkeypatch, capsys):
 
     def measure(config, steps, with_input):
         asked.append((config.model.depth, steps, with_input))
-        return {k: v for k, v in measured.items() if with_input or not k.startswith('input')}
+        results = measured | {'peers': {peer: {'missing': 'why'} for peer in PEERS}}
+        results |= {name: measured[name] | {'peers': {}} for name in ('forward', 'train_step')}
+        return {k: v for k, v in results.items() if with_input or not k.startswith('input')}
 
     monkeypatch.setattr(measuring, 'measure', measure)
     assert main(['bench', *TINY]) == 0
@@ -66,9 +74,23 @@ def test_table(measured, monkeypatch, capsys):
         'forward',
         'train step',
         'its temporaries',
-        'the peer',
+        *(f'not beside {peer}' for peer in PEERS),
         'input',
     ]
+
+
+def test_table_beside_peers(measured, monkeypatch, capsys):
+    middle = {'median': 2.0, 'spread': 0.25}
+    beside = {'is': 'timm 1', 'largest_difference': 2.6e-7}
+    times = {'peers': {'timm': {'seconds': middle, 'ratio': middle}}}
+    results = measured | {'peers': {'timm': beside, 'transformers': {'missing': 'why'}}}
+    results |= {name: measured[name] | times for name in ('forward', 'train_step')}
+    monkeypatch.setattr(measuring, 'measure', lambda *_, **__: results)
+    assert main(['bench', *TINY]) == 0
+    table = [' '.join(row.split()) for row in capsys.readouterr().out.splitlines()]
+    assert table.count('of timm 2000.0 ms +- 25%, ratio 2.00 +- 25%') == 2
+    assert 'beside timm timm 1; logits differ by 2.6e-07 of the largest' in table
+    assert 'not beside transformers why' in table
 
 
 @pytest.mark.parametrize(
@@ -92,7 +114,8 @@ def test_a_masked_autoencoder(monkeypatch, capsys):
     assert main(['bench', *TINY, *decoder, '--model', 'mae', '--no_input', '--json']) == 0
     measured = json.loads(capsys.readouterr().out)
     assert (measured['model'], measured['unit']) == ('mae', 'images')
-    assert measured['peer'] == 'none: timm cannot hold a MAE, only a ViT'
+    missing = {'missing': 'a MAE is not compared, only a ViT'}
+    assert measured['peers'] == dict.fromkeys(PEERS, missing)
     assert measured['train_step']['seconds']['median'] > 0
 
 

@@ -1,4 +1,4 @@
-"""The same Vision Transformer in timm, with the same weights, to be timed beside ours."""
+"""The same Vision Transformer in other libraries, with the same weights, to be timed beside ours."""
 
 import importlib
 import os
@@ -15,10 +15,12 @@ from flax import linen as nn
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
+from vitjax.models.vit import ViT
 from vitjax.pretrained import Pretrained, save
 
 
-def steps_of_timm(
+def steps_of_peer(
+    peer: str,
     model: nn.Module,
     variables: Mapping[str, Any],
     preprocess: Preprocess,
@@ -31,23 +33,27 @@ def steps_of_timm(
     and AdamW.
 
     Args:
+      peer: one of `PEERS`.
       model, variables: ours.
       preprocess: that of the weights.
       config: of the run, whose learning rate and weight decay the optimizer takes.
       batch: 'image' [B, H, W, C] uint8 and 'label' [B].
 
     Raises:
-      UserError: timm has no such model, it is not installed, or ours runs not in float32 on a CPU.
+      UserError: the peer has no such model, it is not installed, or ours runs not in float32 on a CPU.
     """
     if jax.default_backend() != 'cpu' or config.precision.compute != 'float32':
         raise UserError('it is compared in float32 on a CPU only')
-    torch, timm = _import('torch'), _import('timm')
+    if not isinstance(model, ViT):
+        raise UserError(f'a {type(model).__name__} is not compared, only a ViT')
+    torch, library = _import('torch'), _import(peer)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    weights_format, read = PEERS[peer]
     with tempfile.TemporaryDirectory() as folder:
         weights = jax.device_get(dict(variables))
         ours = Pretrained(model, weights, preprocess, None, {})
-        save(ours, Path(folder) / 'timm', format='timm')
-        theirs = timm.create_model(f'local-dir:{folder}/timm', pretrained=True)
+        save(ours, Path(folder) / 'weights', format=weights_format)
+        theirs, logits_of = read(library, f'{folder}/weights')
     optimizer = torch.optim.AdamW(
         theirs.parameters(),
         lr=config.optimizer.learning_rate,
@@ -58,17 +64,33 @@ def steps_of_timm(
     labels = torch.from_numpy(np.array(batch['label'], np.int64))
 
     def forward():
+        theirs.eval()
         with torch.no_grad():
-            return theirs.eval()(images).numpy()
+            return logits_of(images).numpy()
 
     def train_step():
+        theirs.train()
         optimizer.zero_grad()
-        logits = theirs.train()(images)
+        logits = logits_of(images)
         torch.nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
         return logits.detach().numpy()
 
     return {'forward': forward, 'train_step': train_step}
+
+
+def _read_timm(timm: ModuleType, folder: str) -> tuple[Any, Callable[[Any], Any]]:
+    model = timm.create_model(f'local-dir:{folder}', pretrained=True)
+    return model, model
+
+
+def _read_transformers(transformers: ModuleType, folder: str) -> tuple[Any, Callable[[Any], Any]]:
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder)
+    return model, lambda images: model(images).logits
+
+
+# Package -> the format that it reads, and what makes of a folder the model and its logits.
+PEERS = {'timm': ('timm', _read_timm), 'transformers': ('huggingface', _read_transformers)}
 
 
 def _import(name: str) -> ModuleType:

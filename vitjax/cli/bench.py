@@ -3,10 +3,10 @@
 Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
 square matrix product; their share of its rate is that of FLOPs a second within each round, counting
 matrix products only and three forward passes for a train step. A Vision Transformer takes turns with
-timm's of the same weights too, where timm is installed and has it; a ratio above 1 says that ours is the
-faster. A masked autoencoder has the task of its own. Of a Transformer that translates, not input but
-greedy and beam search are measured, in turn with those of transformers. Any value of the config can be
-set: --config.precision.compute=bfloat16, --config.model.scan=true.
+the same in timm and transformers too, where they are installed and have it; a ratio above 1 says that
+ours is the faster. A masked autoencoder has the task of its own. Of a Transformer that translates,
+not input but greedy and beam search are measured, in turn with those of transformers. Any value of
+the config can be set: --config.precision.compute=bfloat16, --config.model.scan=true.
 """
 
 import argparse
@@ -109,15 +109,19 @@ def _table(results: dict) -> str:
             f'+- {seconds["spread"]:.0%}, {rate:.1f} {results["unit"]}/s, '
             f'{share["median"]:.0%} of matmul +- {share["spread"]:.0%}'
         )
-        if 'ratio' in results[name]:
-            peer, ratio = results[name]['seconds_of_peer'], results[name]['ratio']
-            more += _compared(f'{1000 * peer["median"]:.1f} ms', peer, ratio)
         rows.append((name.replace('_', ' '), f'{1000 * seconds["median"]:.1f} ms', more))
+        for peer, found in results[name]['peers'].items():
+            seconds = found['seconds']
+            more = f'+- {seconds["spread"]:.0%}, {_ratio(found["ratio"])}'
+            rows.append((f'  of {peer}', f'{1000 * seconds["median"]:.1f} ms', more))
     rows.append(('its temporaries', f'{results["temporary_bytes"] / 2**20:.1f} MiB', ''))
-    if 'peer' in results:
-        difference = results.get('largest_difference')
-        more = '' if difference is None else f'; logits differ by {difference:.1e} of the largest'
-        rows.append(('the peer', '', results['peer'] + more))
+    for peer, found in results.get('peers', {}).items():
+        if 'missing' in found:
+            rows.append((f'not beside {peer}', '', found['missing']))
+        else:
+            difference = found['largest_difference']
+            more = f'{found["is"]}; logits differ by {difference:.1e} of the largest'
+            rows.append((f'beside {peer}', '', more))
     if 'input_images_per_second' in results:
         rate = results['input_images_per_second']
         height, width = PHOTOGRAPH
@@ -133,12 +137,8 @@ def _table(results: dict) -> str:
     return '\n'.join([title, *lines])
 
 
-def _compared(median: str, peer: dict, ratio: dict) -> str:
-    """The peer's median, as it is to be shown, with its spread, and our ratio to it."""
-    return (
-        f'; peer {median} +- {peer["spread"]:.0%}, '
-        f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}'
-    )
+def _ratio(ratio: dict) -> str:
+    return f'ratio {ratio["median"]:.2f} +- {ratio["spread"]:.0%}'
 
 
 def _decoding(results: dict) -> list[tuple[str, str, str]]:
@@ -150,7 +150,7 @@ def _decoding(results: dict) -> list[tuple[str, str, str]]:
         more = f'+- {rate["spread"]:.0%}, {results["tokens"]} tokens each'
         if 'ratio' in found:
             peer, ratio = found['tokens_per_second_of_peer'], found['ratio']
-            more += _compared(f'{peer["median"]:.1f}', peer, ratio)
+            more += f'; peer {peer["median"]:.1f} +- {peer["spread"]:.0%}, {_ratio(ratio)}'
             more += f', {found["same_tokens"]:.0%} the same'
         rows.append((name + beams, f'{rate["median"]:.1f} tokens/s', more))
     return [*rows, ('its peer', '', results['peer'])]

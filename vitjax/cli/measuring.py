@@ -10,10 +10,10 @@ import ml_collections
 import numpy as np
 
 from vitjax.analysis import benchmark
-from vitjax.analysis.benchmark import median_and_spread
+from vitjax.analysis.benchmark import median_and_spread, versions
 from vitjax.analysis.decoding import compare_decoders
 from vitjax.analysis.flops import model_cost
-from vitjax.analysis.peers import steps_of_timm
+from vitjax.analysis.peers import PEERS, steps_of_peer
 from vitjax.cli.bench import IMPORTS
 from vitjax.errors import UserError
 from vitjax.models.registry import SENTENCE
@@ -81,14 +81,27 @@ class _Steps:
 
 
 def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) -> dict[str, Any]:
-    """Images a second, and how that compares to timm."""
+    """Images a second, and how that compares to the peers."""
     experiment = ours.experiment
+    variables, preprocess = ours.state.variables, experiment.data.preprocess
+    peers, steps = {}, {}
     with experiment.context():
-        peer, steps_of_peer = _peer(experiment, ours.state.variables, batch)
-    results = _in_turn(ours, steps_of_peer, experiment.config.batch_size, rounds)
-    size = list(experiment.data.preprocess.image_size)
+        for name in PEERS:
+            try:
+                steps[name] = steps_of_peer(
+                    name, experiment.model, variables, preprocess, experiment.config, batch
+                )
+            except UserError as error:
+                peers[name] = {'missing': str(error)}
+        logits = jax.jit(experiment.model.apply)(variables, preprocess.normalise(batch['image']))
+        for name, found in steps.items():
+            # In parts of the largest: a head that has hardly trained gives small logits.
+            difference = float(abs(logits - found['forward']()).max() / abs(logits).max())
+            peers[name] = {'is': versions(name, 'torch'), 'largest_difference': difference}
+    results = _in_turn(ours, steps, experiment.config.batch_size, rounds)
+    size = list(preprocess.image_size)
     examples = 'x'.join(map(str, size))
-    return results | {'unit': 'images', 'image_size': size, 'examples': examples} | peer
+    return results | {'unit': 'images', 'image_size': size, 'examples': examples, 'peers': peers}
 
 
 def _measure_translation(
@@ -109,13 +122,16 @@ def _measure_translation(
 
 
 def _in_turn(
-    ours: _Steps, steps_of_peer: Mapping[str, Callable[[], Any]], count: int, rounds: int
+    ours: _Steps,
+    steps_of_peers: Mapping[str, Mapping[str, Callable[[], Any]]],
+    count: int,
+    rounds: int,
 ) -> dict[str, Any]:
-    """Times of both steps, each in turn with the peer's and with a matrix product.
+    """Times of both steps, in turn with those of the peers and with a matrix product.
 
     Args:
       ours: the steps.
-      steps_of_peer: 'forward' and 'train_step', or neither.
+      steps_of_peers: peer -> 'forward' and 'train_step'.
       count: of what is in the batch, for rates.
       rounds: how often each is timed.
     """
@@ -128,7 +144,8 @@ def _in_turn(
         'forward': ours.forward,
         'train_step': ours.train_step,
     }
-    functions |= {f'peer {name}': function for name, function in steps_of_peer.items()}
+    for peer, steps in steps_of_peers.items():
+        functions |= {f'{peer} {name}': function for name, function in steps.items()}
     with ours.experiment.context():
         benchmark.seconds_in_turn(functions, 1)
         seconds = benchmark.seconds_in_turn(functions, rounds)
@@ -154,22 +171,12 @@ def _in_turn(
             'share_of_matmul': median_and_spread(rates[name] / rates['matmul']),
             'per_second': median_and_spread(count / seconds[name]),
         }
-        if (theirs := f'peer {name}') in seconds:
-            results[name]['seconds_of_peer'] = median_and_spread(seconds[theirs])
-            results[name]['ratio'] = median_and_spread(seconds[theirs] / seconds[name])
+        theirs = {peer: seconds[f'{peer} {name}'] for peer in steps_of_peers}
+        results[name]['peers'] = {
+            peer: {
+                'seconds': median_and_spread(times),
+                'ratio': median_and_spread(times / seconds[name]),
+            }
+            for peer, times in theirs.items()
+        }
     return results
-
-
-def _peer(
-    experiment: Experiment, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Who the peer is and how its logits differ, and its steps: none where it cannot be compared."""
-    model, preprocess = experiment.model, experiment.data.preprocess
-    try:
-        steps = steps_of_timm(model, variables, preprocess, experiment.config, batch)
-    except UserError as error:
-        return {'peer': f'none: {error}'}, {}
-    ours = jax.jit(model.apply)(variables, preprocess.normalise(batch['image']))
-    # In parts of the largest: a head that has hardly trained gives small logits.
-    difference = float(abs(ours - steps['forward']()).max() / abs(ours).max())
-    return {'peer': benchmark.versions('timm', 'torch'), 'largest_difference': difference}, steps
