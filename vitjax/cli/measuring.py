@@ -93,7 +93,9 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
                 )
             except UserError as error:
                 peers[name] = {'missing': str(error)}
-        logits = jax.jit(experiment.model.apply)(variables, preprocess.normalise(batch['image']))
+        if steps:
+            images = preprocess.normalise(batch['image'])
+            logits = jax.jit(experiment.model.apply)(variables, images)  # [B, K]
         for name, found in steps.items():
             # In parts of the largest: a head that has hardly trained gives small logits.
             difference = float(abs(logits - found['forward']()).max() / abs(logits).max())
