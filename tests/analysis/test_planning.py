@@ -82,9 +82,16 @@ def test_two_devices_share_a_chip():
     assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 2})
 
 
-def test_a_step_that_does_not_fit():
-    message = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm.'
-    needed, limit = used_and_limit(message)
+@pytest.mark.parametrize(
+    'message',
+    [
+        'Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm. Exceeded by 10.75G.',
+        'Ran out of memory on HBM, the total memory required for HLO temporaries (26.5G) exceeds '
+        'available HBM (15.75G).',
+    ],
+)
+def test_a_step_that_does_not_fit(message):
+    needed, limit = used_and_limit(f'RESOURCE_EXHAUSTED: {message}')
     assert (needed / 2**30, limit / 2**30) == (26.5, 15.75)
     plan = Plan(flops=1, needed=needed, limit=limit)
     assert not plan.fits

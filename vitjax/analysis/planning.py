@@ -124,13 +124,14 @@ def used_and_limit(message: str) -> tuple[int, int]:
     >>> used_and_limit('Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm.')
     (28454158336, 16911433728)
     """
-    match = re.search(r'Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)', message)
+    # Used 26.5G of 15.75G; where temporaries alone are too much: (49.85G) exceeds available HBM (15.75G)
+    size, between = r'([\d.]+)([KMG]?)', r'(?: of |\) exceeds available \w+ \()'
+    match = re.search(f'{size}{between}{size}', message)
     if not match:
         raise RuntimeError(message)
-    return tuple(
-        int(float(number) * _UNITS[unit])
-        for number, unit in (match.groups()[:2], match.groups()[2:])
-    )
+    numbers, units = match.groups()[::2], match.groups()[1::2]
+    used, limit = (float(n) * _UNITS[unit] for n, unit in zip(numbers, units, strict=True))
+    return int(used), int(limit)
 
 
 def meshes(devices: int, slices: int = 1) -> Iterator[dict[str, int]]:
