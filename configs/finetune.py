@@ -11,7 +11,8 @@ starts anew. Anything can be overridden: --config.model.image_size=384 resamples
 With configs/finetune.py:linear_probe all stays as it is but the head, at a learning rate that suits that.
 
 Test accuracy on digits from 144 labels after 300 steps, which `configs/mae/digits.py` gives in full: 0.936
-from that masked autoencoder, 0.703 from nothing, as measured on two CPU cores (jax 0.10.2).
+from that masked autoencoder, 0.900 by its linear probe (0.964 from all labels), 0.703 from nothing, as
+measured on two CPU cores (jax 0.10.2).
 """
 
 import ml_collections
