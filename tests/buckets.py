@@ -23,9 +23,9 @@ class Buckets(ThreadingHTTPServer):
 
     def __init__(self, *names: str):
         super().__init__(('localhost', 0), _Handler)
-        self.names = set(names)
+        self.names, self.refused = set(names), set()  # of the buckets, and of those that nobody may use
         self.objects: dict[tuple[str, str], tuple[bytes, int]] = {}
-        self.uploads: dict[str, tuple[str, str]] = {}  # resumable ones that have begun
+        self.uploads: dict[str, tuple[str, str, bytes]] = {}  # in parts: where to, and what has come
         self.generations = itertools.count(1)
         self.lock = threading.RLock()
         self.address = f'http://localhost:{self.server_port}'
@@ -37,6 +37,9 @@ class Buckets(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         """Clients hang up on what they no longer want to know."""
+
+    def put(self, bucket: str, name: str, content: bytes) -> None:
+        self.objects[bucket, name] = content, next(self.generations)
 
     def describe(self, bucket: str, name: str) -> dict:
         content, generation = self.objects[bucket, name]
@@ -59,6 +62,7 @@ class _Error(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    wbufsize, disable_nagle_algorithm = -1, True  # an answer is sent at once
     server: Buckets
 
     def do_GET(self):
@@ -89,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
                         bucket, *rest = map(unquote, match.groups())
                         if bucket not in self.server.names:
                             raise _Error(404)
+                        if bucket in self.server.refused:
+                            raise _Error(403)
                         return handle(bucket, *rest)
             raise _Error(501)
         except _Error as error:
@@ -172,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _copy(self, bucket, name, to_bucket, to_name):
         if (bucket, name) not in self.server.objects:
             raise _Error(404)
-        self._put(to_bucket, to_name, self.server.objects[bucket, name][0])
+        self.server.put(to_bucket, to_name, self.server.objects[bucket, name][0])
         self._send({'done': True, 'resource': self.server.describe(to_bucket, to_name)})
 
     def _upload(self, bucket):
@@ -180,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == 'resumable' and 'upload_id' not in self.query:
             name = name or json.loads(self.content)['name']
             key = str(next(self.server.generations))
-            self.server.uploads[key] = bucket, name
+            self.server.uploads[key] = bucket, name, b''
             place = f'{self.server.address}/upload/storage/v1/b/{bucket}/o?uploadType=resumable'
             return self._send({}, Location=f'{place}&upload_id={key}')
         if kind == 'resumable':
@@ -192,17 +198,18 @@ class _Handler(BaseHTTPRequestHandler):
             name = json.loads(re.split(rb'\r?\n\r?\n', head, maxsplit=1)[1])['name']
             content = re.split(rb'\r?\n\r?\n', content, maxsplit=1)[1]
         self._check(bucket, name)
-        self._put(bucket, name, content)
+        self.server.put(bucket, name, content)
         self._send(self.server.describe(bucket, name))
 
     def _resume(self, bucket):
-        """The one and only part of a resumable upload, for tests write little."""
-        bucket, name = self.server.uploads[self.query['upload_id']]
-        self._put(bucket, name, self.content)
+        key = self.query['upload_id']
+        bucket, name, content = self.server.uploads[key]
+        content += self.content
+        self.server.uploads[key] = bucket, name, content
+        if self.headers.get('Content-Range', '').endswith('/*'):  # the whole size is not known yet
+            return self._send(b'', 308, Range=f'bytes=0-{len(content) - 1}')
+        self.server.put(bucket, name, content)
         self._send(self.server.describe(bucket, name))
-
-    def _put(self, bucket, name, content):
-        self.server.objects[bucket, name] = content, next(self.server.generations)
 
     def _check(self, bucket, name):
         """The conditions on generations by which TensorStore writes atomically."""

@@ -143,7 +143,8 @@ def _filesystem() -> Any:
 
     # A listing that is kept would not show what TensorStore and other hosts write.
     fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
-    logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it tells what it also raises
+    for name in ('gcsfs', 'google.auth'):  # they tell what they also raise
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return fsspec.filesystem('gcs')
 
 
