@@ -23,9 +23,14 @@ class Buckets(ThreadingHTTPServer):
 
     def __init__(self, *names: str):
         super().__init__(('localhost', 0), _Handler)
-        self.names, self.refused = set(names), set()  # of the buckets, and of those that nobody may use
+        self.names, self.refused = (
+            set(names),
+            set(),
+        )  # of the buckets, and of those that nobody may use
         self.objects: dict[tuple[str, str], tuple[bytes, int]] = {}
-        self.uploads: dict[str, tuple[str, str, bytes]] = {}  # in parts: where to, and what has come
+        self.uploads: dict[
+            str, tuple[str, str, bytes]
+        ] = {}  # in parts: where to, and what has come
         self.generations = itertools.count(1)
         self.lock = threading.RLock()
         self.address = f'http://localhost:{self.server_port}'
@@ -82,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             'GET /storage/v1/b/([^/]+)/o/?': self._list,
             'GET /(?:download/)?storage/v1/b/([^/]+)/o/([^/]+)': self._get,
             'DELETE /storage/v1/b/([^/]+)/o/([^/]+)': self._delete,
-            'POST /storage/v1/b/([^/]+)/o/([^/]+)/rewriteTo/b/([^/]+)/o/([^/]+)': self._copy,
+            'POST /storage/v1/b/([^/]+)/o/([^/]+)/moveTo/o/([^/]+)': self._move,
             'POST /upload/storage/v1/b/([^/]+)/o': self._upload,
             'PUT /upload/storage/v1/b/([^/]+)/o': self._resume,
         }
@@ -96,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
                         if bucket in self.server.refused:
                             raise _Error(403)
                         return handle(bucket, *rest)
-            raise _Error(501)
+            raise _Error(400)
         except _Error as error:
             code = error.args[0]
             self._send({'error': {'code': code, 'message': f'{code} of the fake bucket'}}, code)
@@ -175,11 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Error(404)
         self._send(b'', 204)
 
-    def _copy(self, bucket, name, to_bucket, to_name):
+    def _move(self, bucket, name, target):
         if (bucket, name) not in self.server.objects:
             raise _Error(404)
-        self.server.put(to_bucket, to_name, self.server.objects[bucket, name][0])
-        self._send({'done': True, 'resource': self.server.describe(to_bucket, to_name)})
+        self.server.put(bucket, target, self.server.objects.pop((bucket, name))[0])
+        self._send(self.server.describe(bucket, target))
 
     def _upload(self, bucket):
         kind, name = self.query['uploadType'], self.query.get('name')

@@ -14,7 +14,10 @@ from PIL import Image
 import vitjax as library
 from vitjax import files
 from vitjax.config import read_config
+from vitjax.data.pipeline import train_batches
+from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import SOURCES, open_source, open_texts
+from vitjax.data.transforms import EvalImages
 from vitjax.errors import Preempted, RunError, UserError
 from vitjax.files import files_below, subfolders, to_path, write_atomically
 from vitjax.training.loop import train
@@ -49,12 +52,13 @@ def objects(server, path):
     """Name of each object below a path -> its content."""
     return {
         name.removeprefix(f'{path}/'): content
-        for (_, name), (content, _) in sorted(server.objects.items())
+        for (_, name), (content, _) in sorted(dict(server.objects).items())
         if name.startswith(f'{path}/')
     }
 
 
 def steps(server, path):
+    """Those of the checkpoints below a path, whole or not."""
     return {int(name.split('/')[1]) for name in objects(server, path) if 'checkpoints/' in name}
 
 
@@ -161,15 +165,21 @@ def test_a_damaged_checkpoint_is_passed_over(server, copy, finished, recipe, com
     assert objects(server, f'{copy}/checkpoints.corrupt-20')
 
 
-def test_a_run_copied_from_the_bucket_goes_on_in_a_folder(server, copy, recipe, command, tmp_path):
-    for name, content in objects(server, copy).items():
+def test_copied_in_or_out_a_run_goes_on(server, run, finished, recipe, command, tmp_path):
+    for name, content in objects(server, 'run').items():
         write_atomically(tmp_path / 'run' / name, content)
-    longer = '--config', recipe, '--config.steps=24'
-    for workdir in (tmp_path / 'run', f'{BUCKET}/{copy}'):
-        code, _, err = command('train', '--workdir', workdir, *longer)
+    there = upload(server, finished, 'copied')
+    for workdir in (tmp_path / 'run', there):
+        longer = '--workdir', workdir, '--config.steps=24'
+        code, _, err = command('train', '--config', recipe, *longer)
         assert code == 0, err
         assert 'going on at step 20' in err
-    assert same_parameters(tmp_path / 'run', f'{BUCKET}/{copy}')
+    assert same_parameters(tmp_path / 'run', there)
+
+
+def test_a_saved_model_copied_in_is_read(server, finished, tmp_path):
+    library.save(library.load(finished), tmp_path / 'saved')
+    assert same_parameters(upload(server, tmp_path / 'saved', 'saved'), finished)
 
 
 @pytest.mark.slow
@@ -212,16 +222,15 @@ def test_a_folder_of_images_is_the_same(server, images):
             np.testing.assert_array_equal(here[index]['image'], there[index]['image'])
 
 
-def test_a_run_reads_images_from_the_bucket(server, images, recipe, command, tmp_path):
-    place = upload(server, images, 'train-images')
-    for workdir, path in (('here', images), ('there', place)):
-        code, _, err = command(
-            *('train', '--config', recipe, '--workdir', tmp_path / workdir),
-            *('--config.data.name=folder', f'--config.data.path={path}', '--config.steps=1'),
-            *('--config.data.eval_split=val', '--config.model.num_classes=2'),
+def test_threads_read_images_from_the_bucket(server, images):
+    transform = EvalImages(Preprocess((8, 8), 1, crop=1.0, mean=(0.5,), std=(0.5,)))
+    first = [
+        next(
+            iter(train_batches(open_source('folder', path=path), transform, batch_size=32, seed=0))
         )
-        assert code == 0, err
-    assert same_parameters(tmp_path / 'here', tmp_path / 'there')
+        for path in (str(images), upload(server, images, 'batches'))
+    ]
+    np.testing.assert_array_equal(first[0]['image'], first[1]['image'])
 
 
 def test_sentences_are_read_from_the_bucket(server, tmp_path):
@@ -274,7 +283,7 @@ def test_a_bucket_that_refuses_or_does_not_answer_is_told_in_one_line(server, mo
         to_path('gs://secret/run')
     monkeypatch.setattr(files, '_PATIENCE', 0.2)
     monkeypatch.setenv('STORAGE_EMULATOR_HOST', 'http://localhost:9')
-    with pytest.raises(UserError, match='no answer in 0.2 seconds'):
+    with pytest.raises(UserError, match=r'no answer in 0\.2 seconds'):
         to_path('gs://silent/run')
 
 
@@ -296,9 +305,9 @@ except ValueError as error:
     print(error)
 """
     found = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
-    assert found.stdout == (
-        "gs://here: install what reads buckets: pip install 'vitjax[gcs]'\n"
-    ), found.stderr
+    assert found.stdout == ("gs://here: install what reads buckets: pip install 'vitjax[gcs]'\n"), (
+        found.stderr
+    )
 
 
 def test_a_path_here_is_a_plain_one(tmp_path):

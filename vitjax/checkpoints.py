@@ -214,8 +214,9 @@ def restore_variables(
 def save_model(folder: str | Path, step: int, model: Any) -> None:
     """Writes a checkpoint that holds the `model` item only; returns when it is on the disk."""
     folder = _absolute(folder)
-    with _disk_errors(folder), ocp.StandardCheckpointer() as writer:
-        writer.save(folder / str(step) / 'model', model)
+    item = ocp.args.Composite(model=ocp.args.StandardSave(model))
+    with _disk_errors(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(folder / str(step), item)
 
 
 def array_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -281,7 +282,9 @@ def _disk_errors(folder: Path):
         reason = ' '.join(str(error).split())[:200]
         try:
             whole = _finished_steps(folder)
-            last = f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
+            last = (
+                f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
+            )
         except Exception:
             last = 'nor can those before be listed'
         raise RunError(f'cannot write a checkpoint in {folder}: {reason}; {last}') from error

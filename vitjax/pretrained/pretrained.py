@@ -72,8 +72,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, here or in a bucket (gs://...), a file or folder of weights of any layout in `layouts.LAYOUTS`, or
-        `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
+      source: a run's folder, here or in a bucket (gs://...), a file or folder of weights of any
+        layout in `layouts.LAYOUTS`, or `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
         `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
