@@ -20,6 +20,7 @@ setup(
     install_requires=[
         'absl-py',
         'array_record',
+        'etils[epath]',
         'filelock',  # with which JAX lets processes share compiled programs
         'flatbuffers',  # jax.export writes with it, and does not ask for it
         'flax>=0.12',
@@ -42,6 +43,7 @@ setup(
     extras_require={
         'cuda': ['jax[cuda12]'],
         'figures': ['matplotlib'],
+        'gcs': ['gcsfs>=2026.1'],  # runs and data in buckets, gs://...
         'hub': ['huggingface_hub>=0.26'],
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
         # What the weights are compared with in tests; without it these tests are skipped.
@@ -50,7 +52,14 @@ setup(
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [
-            *('hypothesis', 'huggingface_hub', 'matplotlib', 'pytest', 'pytest-xdist'),
+            *(
+                'gcsfs>=2026.1',
+                'hypothesis',
+                'huggingface_hub',
+                'matplotlib',
+                'pytest',
+                'pytest-xdist',
+            ),
             'ruff==0.17.6',
         ],
     },

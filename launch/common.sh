@@ -30,5 +30,5 @@ install_line() {
     "{ test -d vitjax || git clone -q --depth 1 $(printf '%q' "$repository") vitjax; } && cd vitjax" \
     ' && curl -LsSf https://astral.sh/uv/install.sh | sh && . ~/.local/bin/env' \
     " && uv venv -q --allow-existing --python 3.12 ~/venv && . ~/venv/bin/activate" \
-    " && uv pip install -q '.[tpu]'"
+    " && uv pip install -q '.[tpu,gcs]'"
 }

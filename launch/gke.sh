@@ -4,12 +4,12 @@
 #   PROJECT=... ZONE=... CLUSTER=... NAME=run1 IMAGE=... TPU_TYPE=v6e-16 \
 #     launch/gke.sh CONFIG WORKDIR [--config.KEY=VALUE ...]
 #
-# IMAGE      a Docker image with vitjax[tpu] and the recipe
+# IMAGE      a Docker image with vitjax[tpu,gcs] and the recipe
 # TPU_TYPE   v5litepod-16, v5p-8, v6e-16, tpu7x-8 ...
 # SLICES     default 1; config.mesh.data must be a multiple
 # RESTARTS   how often a preempted run is started again, default 50
 # DRY_RUN=1  prints the command and runs none
-# WORKDIR is a folder in the container that all hosts share and that outlives it (xpk storage attach).
+# WORKDIR is gs://BUCKET/RUN, or a folder that all containers share (xpk storage attach).
 # The cluster is made once: xpk cluster create --cluster=CLUSTER --tpu-type=TPU_TYPE --num-slices=SLICES
 
 # shellcheck source-path=SCRIPTDIR source=common.sh

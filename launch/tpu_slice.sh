@@ -8,7 +8,7 @@
 # HOSTS         machines that takes: chips / 4
 # MACHINE_TYPE  ct6e-standard-4t (default), ct5p-hightpu-4t, tpu7x-standard-4t
 # IMAGE_FAMILY, REPOSITORY, CREATE, DRY_RUN  as in tpu_vm.sh
-# WORKDIR is a folder that all hosts share, such as a mounted Filestore or Cloud Storage bucket.
+# WORKDIR is gs://BUCKET/RUN, or a folder that all hosts share, such as a mounted Filestore.
 # To remove all: delete the instance group, the instance template and the resource policy NAME.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh

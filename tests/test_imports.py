@@ -15,10 +15,10 @@ PARTS -= {'__init__', '__main__', '__pycache__'}
 ALLOWED = {
     'errors': set(),
     'files': {'errors'},
-    'config': {'errors'},
+    'config': {'files', 'errors'},
     'layers': set(),
     'models': {'layers', 'errors'},
-    'checkpoints': {'errors'},
+    'checkpoints': {'files', 'errors'},
     'data': {'config', 'files', 'errors'},
     'generation': {'layers', 'models', 'data', 'checkpoints', 'errors'},
     'pretrained': {'layers', 'models', 'data', 'checkpoints', 'config', 'files', 'errors'},

@@ -1,24 +1,26 @@
-"""Checkpoints on disk; the only file that knows Orbax.
+"""Checkpoints on disk or in a bucket; the only file that knows Orbax.
 
 A checkpoint is a folder named by its step, with the items `model` (what later use needs), `training`
 (what only a resumed run needs), `data` (the input iterator's state) and `meta` (config, versions).
-Orbax writes to a temporary folder and renames it, so that a killed run leaves no half checkpoint behind.
+Orbax writes to a temporary folder and renames it, or in a bucket, which cannot rename at one stroke, puts
+a last object that says that all is there: a killed run leaves no half checkpoint behind.
 """
 
 import contextlib
 import logging
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vitjax.errors import RunError, UserError
+from vitjax.files import is_local, to_path
 
 # Orbax tells of every step it takes, and of what goes wrong before it raises that.
 for _name in ('absl', 'asyncio'):
@@ -37,7 +39,7 @@ class Checkpoints:
     def __init__(
         self, folder: str | Path, *, keep: int = 1, best: str | None = None, keep_best: int = 1
     ):
-        self.folder = Path(folder).absolute()
+        self.folder = _absolute(folder)
         policies = [checkpoint_managers.LatestN(keep)]
         if best:
             policies.append(
@@ -116,13 +118,12 @@ class Checkpoints:
         return restored.model, restored.training, restored.data, restored.meta
 
     def discard(self, step: int) -> None:
-        """Moves a checkpoint that cannot be read out of the way, into `checkpoints.corrupt`."""
+        """Moves a checkpoint that cannot be read out of the way, to `checkpoints.corrupt-STEP`."""
         self._manager.close()
         if jax.process_index() == 0:
-            target = self.folder.with_name(f'{self.folder.name}.corrupt') / str(step)
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(target)
+            target = epath.Path(self.folder.with_name(f'{self.folder.name}.corrupt-{step}'))
+            target.rmtree(missing_ok=True)
+            epath.Path(self.folder / str(step)).rename(target)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices('discard checkpoint')
         self._open()
@@ -150,10 +151,8 @@ def restore_model(
       UserError: no checkpoint, none that can be read, fewer than `average`, or one that does not fit
         the tree.
     """
-    folder = Path(folder).absolute()
-    steps = (
-        sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit()) if folder.is_dir() else []
-    )
+    folder = _absolute(folder)
+    steps = _finished_steps(folder)
     if step is not None and step not in steps:
         raise UserError(f'{folder}: no checkpoint of step {step}; there are: {steps}')
     if not steps:
@@ -214,9 +213,10 @@ def restore_variables(
 
 def save_model(folder: str | Path, step: int, model: Any) -> None:
     """Writes a checkpoint that holds the `model` item only; returns when it is on the disk."""
-    folder = Path(folder).absolute()
-    with _disk_errors(folder), ocp.StandardCheckpointer() as writer:
-        writer.save(folder / str(step) / 'model', model)
+    folder = _absolute(folder)
+    item = ocp.args.Composite(model=ocp.args.StandardSave(model))
+    with _disk_errors(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(folder / str(step), item)
 
 
 def array_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -249,6 +249,19 @@ def unreadable(place: str | Path, error: Exception | None) -> str:
     return f'{place} cannot be read ({type(error).__name__}: {reason})'
 
 
+def _absolute(folder: str | Path) -> Path:
+    path = to_path(folder)
+    return path.absolute() if is_local(path) else path
+
+
+def _finished_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder that were written to their end, in order."""
+    if not folder.is_dir():
+        return []
+    steps = [path for path in folder.iterdir() if path.name.isdigit()]
+    return sorted(int(path.name) for path in steps if ocp.utils.is_checkpoint_finalized(path))
+
+
 def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with ocp.StandardCheckpointer() as reader:
         return array_shapes(reader.metadata(path).item_metadata.tree)
@@ -265,8 +278,13 @@ def _disk_errors(folder: Path):
     """Turns what a full or failing disk raises, here or in Orbax's threads, into one line."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's are ValueErrors
+    except Exception as error:  # Orbax, TensorStore and what reads buckets raise nearly anything
         reason = ' '.join(str(error).split())[:200]
-        whole = sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit())
-        last = f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
+        try:
+            whole = _finished_steps(folder)
+            last = (
+                f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
+            )
+        except Exception:
+            last = 'nor can those before be listed'
         raise RunError(f'cannot write a checkpoint in {folder}: {reason}; {last}') from error

@@ -1,7 +1,13 @@
-"""Files and folders: reading small ones, and writing any whole or not at all."""
+"""Files and folders, here or in a bucket: paths, reading small files, writing any whole or not at all.
+
+What starts with gs:// lies in a bucket of Google Cloud Storage. Its paths are used as `pathlib.Path`s are;
+what differs is here, and where `is_local` is asked.
+"""
 
 import contextlib
+import functools
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,25 +16,79 @@ from typing import Any
 
 from vitjax.errors import RunError, UserError
 
+_BUCKETS = 'gs://'
+_PATIENCE = 20  # seconds until a network counts as none; what reads buckets would try longer
+
+
+def to_path(text: str | Path) -> Path:
+    """The path of a file or folder, be it here or in a bucket.
+
+    Raises UserError where what reads buckets is not installed, or this bucket cannot be read.
+    """
+    if not str(text).startswith(_BUCKETS):
+        return Path(text)
+    _check_bucket(str(text).removeprefix(_BUCKETS).partition('/')[0])
+    from etils import epath
+
+    return epath.Path(text)
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is of the file system, not of a bucket."""
+    return isinstance(path, Path)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, in order; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    if not is_local(folder):
+        entries = _filesystem().ls(str(folder), detail=True)
+        folders = (entry['name'] for entry in entries if entry['type'] == 'directory')
+        return sorted(name.rpartition('/')[2] for name in folders)
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files in a folder, at any depth and in order; links are followed."""
+    if not is_local(folder):
+        return sorted(_BUCKETS + name for name in _filesystem().find(str(folder)))
+    return sorted(
+        os.path.join(parent, file)
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for file in files
+    )
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file, and its folder if need be; RunError if the disk does not take it."""
+    """Writes a file, and its folder if need be, onto the disk; RunError if that does not take it."""
+    content = content.encode() if isinstance(content, str) else content
     try:
+        if not is_local(path):
+            path.write_bytes(content)  # an object appears once it is whole
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + '.tmp')
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        with unfinished.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError as error:
-        raise RunError(f'cannot write {path}: {error.strerror}') from error
+        _sync_folder(path.parent)
+    except Exception as error:  # a bucket's client raises nearly anything
+        raise RunError(f'cannot write {path}: {_reason(error)}') from error
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A place to write a file or folder to, which becomes `path` when nothing went wrong.
 
-    Raises UserError where there is something already (but an empty folder), and RunError if the disk
-    does not take it; then nothing is left behind.
+    Raises UserError where there is something already (but an empty folder) and in a bucket, and
+    RunError if the disk does not take it; then nothing is left behind.
     """
+    if not is_local(path):
+        raise UserError(f'{path}: choose a folder here; gcloud storage cp -r copies it to a bucket')
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f'{path} exists and is not an empty folder; choose another place')
     unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
@@ -37,7 +97,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        raise RunError(f'cannot write {path}: {error.strerror or error}') from error
+        raise RunError(f'cannot write {path}: {_reason(error)}') from error
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -55,3 +115,46 @@ def read_json(path: Path) -> Any:
         ) from None
     except ValueError as error:
         raise UserError(f'{path} is damaged: {error}') from error
+
+
+@functools.cache
+def _check_bucket(name: str) -> None:
+    """UserError, within seconds and not at the end of a run, where a bucket cannot be read."""
+    # TensorFlow, where it is installed, would be loaded to read buckets.
+    os.environ.setdefault('EPATH_USE_TF', 'false')
+    try:
+        _filesystem().call('GET', 'b/{}/o', name, maxResults=1, timeout=_PATIENCE)
+        return
+    except ImportError:
+        reason = "install what reads buckets: pip install 'vitjax[gcs]'"
+    except FileNotFoundError:
+        reason = 'no such bucket'
+    except TimeoutError:
+        reason = f'no answer in {_PATIENCE} seconds'
+    except Exception as error:  # of the network, of credentials, of permissions
+        reason = f'{_reason(error)}; gcloud auth application-default login gives credentials'
+    raise UserError(f'{_BUCKETS}{name}: {reason}')
+
+
+@functools.cache
+def _filesystem() -> Any:
+    """What lists buckets, behind epath, too."""
+    import fsspec
+
+    # A listing that is kept would not show what TensorStore and other hosts write.
+    fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
+    for name in ('gcsfs', 'google.auth'):  # they tell what they also raise
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return fsspec.filesystem('gcs')
+
+
+def _sync_folder(folder: Path) -> None:
+    """Returns once the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line."""
+    return getattr(error, 'strerror', None) or ' '.join(str(error).split())[:200] or repr(error)

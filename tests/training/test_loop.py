@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_passed_over(copy, finished, recipe, command, it
     assert 'going on at step 18' in err
     assert (copy / 'metrics.jsonl').read_bytes() == (finished / 'metrics.jsonl').read_bytes()
     assert same_parameters(copy, finished)
-    assert (copy / 'checkpoints.corrupt/20').is_dir()
+    assert (copy / 'checkpoints.corrupt-20').is_dir()
 
 
 def test_going_on_with_another_config(copy, recipe, command):

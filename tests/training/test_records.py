@@ -163,7 +163,7 @@ def test_tensorboard_is_imported_only_when_used(tmp_path):
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     records = Records(tmp_path, 0, tensorboard=False)
     records._rows.close()
-    records._rows = open('/dev/full', 'a')  # noqa: SIM115 - closed below
+    records._rows = open('/dev/full', 'a', buffering=1)  # noqa: SIM115 - closed below
     with pytest.raises(RunError, match=r'cannot write .*: No space left on device'):
         records.write(1, 'train', {'loss': 1.0})
     with pytest.raises(RunError, match='No space left'):

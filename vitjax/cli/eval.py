@@ -5,11 +5,10 @@ Any value of the run's config can be set: --config.task.sample=1000, --config.pr
 
 import argparse
 import json
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--workdir', required=True, type=Path, help="the run's folder")
+    parser.add_argument('--workdir', required=True, help="the run's folder")
     parser.add_argument('--step', type=int, help='of the checkpoint; the newest if not given')
     parser.add_argument('--split', help="such as test or train[:10%%]; the config's if not given")
     parser.add_argument('--batch_size', type=int)
@@ -22,12 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
     from vitjax.errors import UserError
+    from vitjax.files import to_path
 
     if args.average < 1:
         raise UserError('--average must be at least 1')
-    stored = args.workdir / 'config.json'
+    workdir = to_path(args.workdir)
+    stored = workdir / 'config.json'
     if not stored.is_file():
-        raise UserError(f'{args.workdir} is not the folder of a run: it has no config.json')
+        raise UserError(f'{workdir} is not the folder of a run: it has no config.json')
     # The devices of this machine, not those that the run was trained on.
     overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1} | args.overrides
     overrides |= {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
@@ -39,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.training.evaluation import Evaluator
     from vitjax.training.experiment import Experiment
 
-    experiment = Experiment(config, run=args.workdir, training=False)
+    experiment = Experiment(config, run=workdir, training=False)
     variables, step = restore_variables(
-        args.workdir / 'checkpoints',
+        workdir / 'checkpoints',
         experiment.abstract_variables,
         averaged=config.optimizer.ema is not None,
         step=args.step,

@@ -14,7 +14,7 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
-    parser.add_argument('--workdir', required=True, type=Path, help="the run's folder")
+    parser.add_argument('--workdir', required=True, help="the run's folder, here or gs://...")
     parser.add_argument(
         '--distributed', action='store_true', help='train together with other processes'
     )
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
     from vitjax.errors import UserError
+    from vitjax.files import to_path
 
     if not args.distributed and (args.coordinator or args.num_processes or args.process_id):
         raise UserError('--coordinator, --num_processes and --process_id go with --distributed')
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         # Before the config is read, which may take reading weights, and so JAX's devices.
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
     # Before the rest is imported, so that a mistake in the config answers at once.
+    workdir = to_path(args.workdir)
     config = read_config(args.config, args.overrides)
 
     import jax
@@ -43,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.training.loop import train
 
     with _stop_on_sigterm() as should_stop:
-        metrics = train(config, args.workdir, should_stop)
+        metrics = train(config, workdir, should_stop)
     if jax.process_index() == 0:
-        _conclude(args.workdir, config, metrics)
+        _conclude(workdir, config, metrics)
     return 0
 
 

@@ -13,6 +13,7 @@ import ml_collections
 from vitjax.config.keys import PREPROCESSING, Config
 from vitjax.config.types import checked, parse, signature
 from vitjax.errors import UserError, unknown
+from vitjax.files import to_path
 
 NAMED_PARTS = ('task', 'model', 'optimizer', 'schedule')
 _LENGTHS = ('steps', 'epochs', 'examples')
@@ -37,9 +38,9 @@ def read_config(spec: str, overrides: Mapping[str, str] | None = None) -> ml_col
       UserError: no such file, unknown key (with the nearest one), wrong type, value out of range.
     """
     path, argument = spec, ''
-    if ':' in spec and not Path(spec).is_file():
+    if ':' in spec and not to_path(spec).is_file():
         path, _, argument = spec.rpartition(':')
-    if not Path(path).is_file():
+    if not to_path(path).is_file():
         raise UserError(f'no config file {path!r}')
     config = _from_json(path) if path.endswith('.json') else _run_recipe(path, argument or None)
     return complete(config, overrides)
@@ -200,7 +201,7 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
 
 def _from_json(path: str) -> ml_collections.ConfigDict:
     try:
-        return ml_collections.ConfigDict(json.loads(Path(path).read_text()), type_safe=False)
+        return ml_collections.ConfigDict(json.loads(to_path(path).read_text()), type_safe=False)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f'{path} is not a config: {error}') from error
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vitjax.data.arrays import Arrays
 from vitjax.errors import UserError
+from vitjax.files import to_path
 
 _PIXELS = 3 * 32 * 32
 
@@ -49,7 +50,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
     """
     if path is None:
         raise UserError("data set 'cifar' needs config.data.path, the folder of its .bin files")
-    folder = Path(path)
+    folder = to_path(path)
     if not folder.is_dir():
         raise UserError(f'no folder {path!r} (config.data.path)')
     for layout in _LAYOUTS:
@@ -68,7 +69,7 @@ def _open(folder: Path, layout: _Layout, split: str) -> Arrays:
         path = folder / file
         if not path.is_file():
             raise UserError(f'no file {path}')
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(path.read_bytes(), np.uint8)
         if len(data) % size:
             raise UserError(
                 f'{path}: {len(data)} bytes are no whole number of images of {size} bytes; '

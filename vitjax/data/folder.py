@@ -1,7 +1,6 @@
-"""A folder of image files, with a subfolder for each class."""
+"""A folder of image files, here or in a bucket, with a subfolder for each class."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from vitjax.data.images import EncodedImage
 from vitjax.data.splits import spread_classes
 from vitjax.errors import UserError
+from vitjax.files import files_below, subfolders, to_path
 
 EXTENSIONS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -29,7 +29,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
     """
     if path is None:
         raise UserError("data set 'folder' needs config.data.path, a folder of class folders")
-    root = Path(path)
+    root = to_path(path)
     if not root.is_dir():
         raise UserError(f'no folder {path!r} (config.data.path)')
     found = {
@@ -82,16 +82,12 @@ class Folder:
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        return ()
-    with os.scandir(folder) as entries:
-        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.')))
+    return tuple(name for name in subfolders(folder) if not name.startswith('.'))
 
 
 def _images(folder: Path) -> list[str]:
-    return sorted(
-        os.path.join(parent, file)
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file.lower().endswith(EXTENSIONS) and not file.startswith('.')
-    )
+    return [
+        file
+        for file in files_below(folder)
+        if file.lower().endswith(EXTENSIONS) and not file.rpartition('/')[2].startswith('.')
+    ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from vitjax.data.arrays import Arrays
 from vitjax.errors import UserError
+from vitjax.files import to_path
 
 FASHION = (
     'T-shirt/top',
@@ -44,9 +45,10 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
     """
     if path is None:
         raise UserError("data set 'idx' needs config.data.path, the folder of its files")
-    if not Path(path).is_dir():
+    folder = to_path(path)
+    if not folder.is_dir():
         raise UserError(f'no folder {path!r} (config.data.path)')
-    return {name: functools.partial(_open, Path(path), name) for name in _PREFIXES}
+    return {name: functools.partial(_open, folder, name) for name in _PREFIXES}
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vitjax.errors import CorruptExample, UserError
+from vitjax.errors import CorruptExample, RunError, UserError
+from vitjax.files import is_local, to_path
 
 Box = tuple[float, float, float, float]
 
@@ -87,6 +88,7 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
     Raises:
       CorruptExample: not an image, or a damaged one.
       UserError: no such file, or an array that is not an image.
+      RunError: the bucket that has the file does not answer.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, channels, cut)
@@ -94,12 +96,10 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
         return _from_picture(image, channels, cut)
     if not isinstance(image, EncodedImage):
         image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
+    content = _read(image)
     try:
-        file = io.BytesIO(image.file) if isinstance(image.file, bytes) else image.file
-        with Image.open(file) as picture:
+        with Image.open(io.BytesIO(content)) as picture:
             return _from_picture(picture, channels, cut)
-    except FileNotFoundError as error:
-        raise UserError(f'no file {image.name}') from error
     except UnidentifiedImageError as error:
         raise CorruptExample(f'{image.name}: not an image of a known format') from error
     # Damaged files make the decoders raise nearly anything.
@@ -135,6 +135,21 @@ def random_box(
             return top, left, inner_height, inner_width
     ratio = min(max(width / height, aspect[0]), aspect[1])
     return central_box(height, width, (1, ratio))
+
+
+def _read(image: EncodedImage) -> bytes:
+    if isinstance(image.file, bytes):
+        return image.file
+    path = to_path(image.file)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f'no file {image.name}') from error
+    except OSError as error:
+        kind = (
+            CorruptExample if is_local(path) else RunError
+        )  # a network that fails damages no file
+        raise kind(f'{image.name}: cannot be read: {error}') from error
 
 
 def _from_picture(picture, channels, cut):

@@ -1,6 +1,7 @@
 """What a task takes from `config.data`: opened, checked, and ready to be batched."""
 
 import dataclasses
+import io
 import json
 import re
 from pathlib import Path
@@ -90,8 +91,8 @@ class ImageData:
                 continue
             label = self.labels[example['label']] if self.labels else str(example['label'])
             name = re.sub(r'\W+', '_', label)
-            (folder / 'examples').mkdir(exist_ok=True)
-            to_picture(pixels).save(folder / 'examples' / f'{name}.png')
+            to_picture(pixels).save(file := io.BytesIO(), 'png')
+            write_atomically(folder / 'examples' / f'{name}.png', file.getvalue())
             return
 
 

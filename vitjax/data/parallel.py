@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitjax.data.pairs import Pairs
 from vitjax.errors import UserError
+from vitjax.files import to_path
 
 
 def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callable[[], Pairs]]:
@@ -20,7 +21,7 @@ def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callabl
     """
     if path is None:
         raise UserError("data set 'parallel' needs config.data.path, a folder of text files")
-    root = Path(path)
+    root = to_path(path)
     if not root.is_dir():
         raise UserError(f'no folder {path!r} (config.data.path)')
     source, target = (f'.{language}' for language in languages)

@@ -138,6 +138,11 @@ def _prepared(name: str, path: str | None) -> Any:
 def _builder(name: str, path: str | None) -> Any:
     import tensorflow_datasets as tfds
 
+    if path and path.startswith('gs://'):
+        raise UserError(
+            f'tfds:{name}: array_record is not read from {path}; copy it here '
+            '(gcloud storage cp -r) or mount the bucket (gcsfuse), and set config.data.path'
+        )
     if name.startswith('vitjax_'):
         importlib.import_module('vitjax.data.builders')  # registers them by name
     try:

@@ -15,7 +15,7 @@ from vitjax.config import PREPROCESSING, base_config, complete
 from vitjax.data.preprocess import Preprocess, facts_for
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, unknown
-from vitjax.files import write_atomically, written_whole
+from vitjax.files import is_local, to_path, write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
@@ -68,8 +68,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, a file or folder of weights of any layout in `layouts.LAYOUTS`, or
-        `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
+      source: a run's folder, here or in a bucket (gs://...), a file or folder of weights of any
+        layout in `layouts.LAYOUTS`, or `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
         `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
@@ -82,9 +82,11 @@ def load(source: str | Path, **overrides) -> Pretrained:
       UserError: no such file, files that are damaged, of no known layout, or do not fit the model,
         or something that must be known and is not told.
     """
-    path = snapshot(source) if str(source).startswith(PREFIX) else Path(source)
+    path = snapshot(source) if str(source).startswith(PREFIX) else to_path(source)
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
+    if not is_local(path) and not (path / 'checkpoints').exists():
+        raise UserError(f'{path} is no run; copy other weights here first (gcloud storage cp -r)')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
     moved = overrides.pop('prefix_positions', None)
     facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
@@ -162,7 +164,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
       UserError: an unknown format, one that cannot hold the model, or a path that is in use.
       RunError: the disk does not take it; then nothing is left of it.
     """
-    path = Path(path)
+    path = to_path(path)
     if format in EXPORTS:
         content = EXPORTS[format](pretrained)
         with written_whole(path) as file:

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 import vitjax
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
 from vitjax.errors import Preempted, RunError, UserError
-from vitjax.files import write_atomically
+from vitjax.files import to_path, write_atomically
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.progress import Progress, parameter_overview
@@ -52,7 +52,7 @@ def train(
       RunError: a loss that is not finite, or a full disk.
       Preempted: `should_stop` said so; the state is saved.
     """
-    return _Run(config, Path(workdir), should_stop).finish()
+    return _Run(config, to_path(workdir), should_stop).finish()
 
 
 class _Run:

@@ -5,6 +5,7 @@ not. So nothing that depends on the clock goes there.
 """
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -16,6 +17,10 @@ from typing import Any
 import numpy as np
 
 from vitjax.errors import RunError
+from vitjax.files import is_local, to_path, write_atomically
+
+# Seconds between two writings of a growing object to a bucket, which takes about one a second.
+_PUT_EVERY = 10
 
 
 class Records:
@@ -32,12 +37,11 @@ class Records:
     """
 
     def __init__(self, folder: str | Path, resume_step: int = 0, tensorboard: bool = True):
-        path = Path(folder) / 'metrics.jsonl'
+        path = to_path(folder) / 'metrics.jsonl'
         with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _rewind(path, resume_step)
-            self._rows = path.open('a', encoding='utf-8')
+            self._rows = _open_to_append(path)
             self._events = _Events(path.parent, resume_step + 1) if tensorboard else None
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -45,7 +49,6 @@ class Records:
         row = {name: _plain(value) for name, value in values.items()}
         with _writing(self._rows.name):
             self._rows.write(json.dumps({'step': int(step), 'split': split, **row}) + '\n')
-            self._rows.flush()
         self._write_events(step, split, values)
 
     def write_speed(self, step: int, values: Mapping[str, float]) -> None:
@@ -55,7 +58,9 @@ class Records:
     def sync(self) -> None:
         """Returns once all that was written is on the disk, to be called before a checkpoint is."""
         with _writing(self._rows.name):
-            os.fsync(self._rows.fileno())
+            self._rows.flush()
+            if isinstance(self._rows, io.IOBase):
+                os.fsync(self._rows.fileno())
             if self._events:
                 self._events.sync()
 
@@ -73,7 +78,7 @@ class Records:
 
 def read_records(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`, oldest first, without a line that is torn."""
-    rows = map(_row, Path(path).read_bytes().splitlines(keepends=True))
+    rows = map(_row, to_path(path).read_bytes().splitlines(keepends=True))
     return [row for row in rows if row]
 
 
@@ -85,7 +90,10 @@ class _Events:
         # dies unnoticed on a full disk.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
+        from tensorboardX.record_writer import register_writer_factory
 
+        # Its own for buckets has a client of its own, and writes once more when it is collected.
+        register_writer_factory('gs', _Buckets())
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         # The name holds whole seconds: only a number keeps a quickly resumed run from overwriting.
         count = len(list(folder.glob('events.*')))
@@ -105,21 +113,49 @@ class _Events:
         self._writer.close()
 
 
+class _GrowingObject:
+    """What is added to the end of an object in a bucket, where objects are only written whole.
+
+    It is there at each `flush`, and soon after `write`, as far as more is written.
+    """
+
+    def __init__(self, path: Path):
+        self.name = path
+        self._content = path.read_bytes() if path.exists() else b''
+        self._last = time.monotonic()
+
+    def write(self, content: str | bytes) -> None:
+        self._content += content.encode() if isinstance(content, str) else content
+        if time.monotonic() - self._last > _PUT_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        write_atomically(self.name, self._content)
+        self._last = time.monotonic()
+
+    close = flush
+
+
+class _Buckets:
+    """How tensorboardX opens a file of events in a bucket."""
+
+    def open(self, path: str) -> _GrowingObject:
+        return _GrowingObject(to_path(path))
+
+
+def _open_to_append(path: Path) -> io.TextIOBase | _GrowingObject:
+    if not is_local(path):
+        return _GrowingObject(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open('a', encoding='utf-8', buffering=1)  # a line is written when it ends
+
+
 def _rewind(path: Path, step: int) -> None:
     """Takes out all rows after `step`, and what is no row; the file is replaced at one stroke."""
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if (row := _row(line)) and row['step'] <= step]
-    if kept == lines:
-        return
-    rewound = path.with_suffix('.tmp')
-    with rewound.open('wb') as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    rewound.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    if kept != lines:
+        write_atomically(path, b''.join(kept))
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

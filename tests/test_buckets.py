@@ -1,0 +1,314 @@
+"""Runs and data in a bucket are what they are in a folder; the bucket is a stand-in on this machine."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from buckets import Buckets
+from PIL import Image
+
+import vitjax as library
+from vitjax import files
+from vitjax.config import read_config
+from vitjax.data.pipeline import train_batches
+from vitjax.data.preprocess import Preprocess
+from vitjax.data.sources import SOURCES, open_source, open_texts
+from vitjax.data.transforms import EvalImages
+from vitjax.errors import Preempted, RunError, UserError
+from vitjax.files import files_below, subfolders, to_path, write_atomically
+from vitjax.training.loop import train
+
+BUCKET = 'gs://here'
+
+
+@pytest.fixture(scope='module')
+def server():
+    """A server with the bucket 'here', which this process and its children take for Cloud Storage."""
+    pytest.importorskip('gcsfs', reason='it reads buckets; pip install gcsfs')
+    server = Buckets('here')
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL'):
+            patch.setenv(name, server.address)
+        patch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'token')  # TensorStore looks for one
+        patch.setenv('NO_GCE_CHECK', 'true')  # no machine of Google's has one
+        patch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')  # which would speak gRPC
+        yield server
+    server.close()
+
+
+def upload(server, folder, path):
+    """Copies a folder's files to a path in the bucket, which is returned as the user types it."""
+    for file in folder.rglob('*'):
+        if file.is_file():
+            server.put('here', f'{path}/{file.relative_to(folder)}', file.read_bytes())
+    return f'{BUCKET}/{path}'
+
+
+def objects(server, path):
+    """Name of each object below a path -> its content."""
+    return {
+        name.removeprefix(f'{path}/'): content
+        for (_, name), (content, _) in sorted(dict(server.objects).items())
+        if name.startswith(f'{path}/')
+    }
+
+
+def steps(server, path):
+    """Those of the checkpoints below a path, whole or not."""
+    return {int(name.split('/')[1]) for name in objects(server, path) if 'checkpoints/' in name}
+
+
+def same_parameters(one, other):
+    one, other = library.load(one).variables, library.load(other).variables
+    return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+@pytest.fixture(scope='module')
+def run(server, recipe):
+    """A run in the bucket that was stopped once and went on to its end."""
+    config = read_config(str(recipe))
+    with pytest.raises(Preempted):
+        train(config, f'{BUCKET}/run', lambda step: step == 9)
+    assert steps(server, 'run') == {6, 9}
+    train(config, f'{BUCKET}/run')
+    return f'{BUCKET}/run'
+
+
+@pytest.fixture
+def copy(server, run, request):
+    """Path in the bucket of a copy of the run, to damage or to go on with."""
+    path = request.node.name
+    for name, content in objects(server, 'run').items():
+        server.put('here', f'{path}/{name}', content)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of pictures in two classes, some of them deeper, and files that count for nothing."""
+    for index, name in enumerate(
+        ('train/a/1.png', 'train/a/deep/2.png', 'train/b/3.PNG', 'val/b/4.png')
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (9, 12), index * 50).save(path)
+    for name in ('train/.hidden/x.png', 'train/a/.x.png', 'train/note.txt', 'train/a/note.txt'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('')
+    return tmp_path
+
+
+def test_a_stopped_and_resumed_run_is_the_one_in_a_folder(server, run, finished):
+    ours = objects(server, 'run')
+    assert ours['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
+    names = {path.relative_to(finished).parts[0] for path in finished.iterdir()}
+    events = {name for name in ours if name.startswith('events.')}
+    assert len(events) == 2
+    assert {name.split('/')[0] for name in ours} - events == {
+        name for name in names if not name.startswith('events.')
+    }
+    for name in ('config.json', 'labels.json', 'preprocess.json'):
+        assert ours[name] == (finished / name).read_bytes()
+    assert {name for name in ours if name.startswith('examples/')} == {
+        f'examples/{path.name}' for path in (finished / 'examples').iterdir()
+    }
+    assert steps(server, 'run') == {18, 20}
+    assert same_parameters(run, finished)
+
+
+def test_commands_read_a_run(run, finished, recipe, command, tmp_path):
+    code, ours, err = command('eval', '--workdir', run)
+    assert code == 0, err
+    assert ours == command('eval', '--workdir', finished)[1]
+
+    example = next((finished / 'examples').iterdir()).name
+    scores = [
+        command('predict', '--checkpoint', where, f'{where}/examples/{example}')[1].split()[1:]
+        for where in (run, finished)
+    ]
+    assert scores[0] == scores[1] != []
+
+    for form, name in (('vitjax', 'folder'), ('google', 'weights.npz')):
+        assert command('convert', run, tmp_path / name, '--format', form)[0] == 0
+        assert same_parameters(tmp_path / name, finished)
+
+    tuned = '--config.model.pretrained', run, '--config.steps=1'
+    code, _, err = command('train', '--config', recipe, '--workdir', tmp_path / 'tuned', *tuned)
+    assert code == 0, err
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_does_not_count(
+    server, copy, finished, recipe
+):
+    del server.objects['here', f'{copy}/checkpoints/20/commit_success.txt']
+    assert library.load(f'{BUCKET}/{copy}').info['step'] == 18
+    train(read_config(str(recipe)), f'{BUCKET}/{copy}')
+    assert same_parameters(f'{BUCKET}/{copy}', finished)
+    assert objects(server, copy)['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
+
+
+def test_a_damaged_checkpoint_is_passed_over(server, copy, finished, recipe, command):
+    for name, content in objects(server, f'{copy}/checkpoints/20/training').items():
+        if len(content) > 1000:
+            server.put('here', f'{copy}/checkpoints/20/training/{name}', content[:500])
+    code, _, err = command('train', '--config', recipe, '--workdir', f'{BUCKET}/{copy}')
+    assert code == 0, err
+    assert '20 cannot be read' in err
+    assert 'going on at step 18' in err
+    assert same_parameters(f'{BUCKET}/{copy}', finished)
+    assert steps(server, copy) == {18, 20}
+    assert objects(server, f'{copy}/checkpoints.corrupt-20')
+
+
+def test_copied_in_or_out_a_run_goes_on(server, run, finished, recipe, command, tmp_path):
+    for name, content in objects(server, 'run').items():
+        write_atomically(tmp_path / 'run' / name, content)
+    there = upload(server, finished, 'copied')
+    for workdir in (tmp_path / 'run', there):
+        longer = '--workdir', workdir, '--config.steps=24'
+        code, _, err = command('train', '--config', recipe, *longer)
+        assert code == 0, err
+        assert 'going on at step 20' in err
+    assert same_parameters(tmp_path / 'run', there)
+
+
+def test_a_saved_model_copied_in_is_read(server, finished, tmp_path):
+    library.save(library.load(finished), tmp_path / 'saved')
+    assert same_parameters(upload(server, tmp_path / 'saved', 'saved'), finished)
+
+
+@pytest.mark.slow
+def test_killed_a_run_ends_as_if_it_was_not(server, recipe, finished, start, vitjax):
+    run = 'train', '--config', recipe, '--workdir', f'{BUCKET}/killed'
+    process = start(*run)
+    while process.poll() is None and 12 not in steps(server, 'killed'):
+        time.sleep(0.001)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+    code, _, err = vitjax(*run)
+    assert code == 0, err
+    assert 'going on at step' in err
+    rows = (finished / 'metrics.jsonl').read_bytes().splitlines()
+    assert len(objects(server, 'killed')['metrics.jsonl'].splitlines()) == len(rows)
+    assert steps(server, 'killed') == {18, 20}
+
+
+def test_rows_are_there_before_the_next_checkpoint(server, monkeypatch):
+    from vitjax.training import records
+
+    rows = records.Records(f'{BUCKET}/rows', tensorboard=False)
+    rows.write(1, 'train', {'loss': 1.0})
+    assert not objects(server, 'rows')
+    monkeypatch.setattr(records, '_PUT_EVERY', 0)
+    rows.write(2, 'train', {'loss': 1.0})
+    assert [row['step'] for row in records.read_records(f'{BUCKET}/rows/metrics.jsonl')] == [1, 2]
+
+
+def test_a_folder_of_images_is_the_same(server, images):
+    place = upload(server, images, 'images')
+    for split in ('train', 'val', 'test', 'train[50%:]'):
+        here, there = (open_source('folder', split, path) for path in (str(images), place))
+        assert here.labels == there.labels == ('a', 'b')
+        assert len(here) == len(there) > 0
+        for index in range(len(here)):
+            assert here.describe(index) == there.describe(index).replace(place, str(images))
+            assert here[index]['label'] == there[index]['label']
+            np.testing.assert_array_equal(here[index]['image'], there[index]['image'])
+
+
+def test_threads_read_images_from_the_bucket(server, images):
+    transform = EvalImages(Preprocess((8, 8), 1, crop=1.0, mean=(0.5,), std=(0.5,)))
+    first = [
+        next(
+            iter(train_batches(open_source('folder', path=path), transform, batch_size=32, seed=0))
+        )
+        for path in (str(images), upload(server, images, 'batches'))
+    ]
+    np.testing.assert_array_equal(first[0]['image'], first[1]['image'])
+
+
+def test_sentences_are_read_from_the_bucket(server, tmp_path):
+    (tmp_path / 'train.ko').write_text('하나\n둘\n')
+    (tmp_path / 'train.en').write_text('one\ntwo\n')
+    place = upload(server, tmp_path, 'sentences')
+    assert open_texts('parallel', ('ko', 'en'), 'train', place)[1]['target'] == 'two'
+
+
+def test_listings_are_those_of_a_folder(server, images):
+    place = to_path(upload(server, images, 'listed'))
+    for name in ('', 'train', 'train/a', 'train/none'):
+        here, there = images / name, place / name
+        assert subfolders(here) == subfolders(there)
+        assert files_below(here) == [
+            file.replace(str(place), str(images)) for file in files_below(there)
+        ]
+
+
+def test_an_object_is_written_and_read_again(server):
+    path = to_path(f'{BUCKET}/deep/er/file')
+    for content in (b'one', 'zwei', b'3' * 10_000_000):
+        write_atomically(path, content)
+        assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (lambda: library.load('gs://nowhere/run'), 'gs://nowhere: no such bucket'),
+        (lambda: library.load(f'{BUCKET}/none'), 'gs://here/none: no such file or folder'),
+        (lambda: library.load(f'{BUCKET}/foreign'), 'gs://here/foreign is no run; copy other'),
+        (lambda: library.save(None, f'{BUCKET}/x', 'vitjax'), 'gs://here/x: choose a folder here'),
+        (lambda: SOURCES['folder'](f'{BUCKET}/none'), "no folder 'gs://here/none'"),
+        (lambda: open_source('tfds:mnist', 'train', f'{BUCKET}/tfds'), 'array_record is not read'),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(server, call, message):
+    server.put('here', 'foreign/model.safetensors', b'')
+    with pytest.raises(UserError) as error:
+        call()
+    assert str(error.value).startswith(message) or message in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_a_bucket_that_refuses_or_does_not_answer_is_told_in_one_line(server, monkeypatch):
+    monkeypatch.setattr(server, 'refused', {'secret', 'readable'})
+    server.names.update(server.refused)
+    with pytest.raises(UserError, match=r'gs://secret: .*403.*; gcloud auth'):
+        to_path('gs://secret/run')
+    monkeypatch.setattr(files, '_PATIENCE', 0.2)
+    monkeypatch.setenv('STORAGE_EMULATOR_HOST', 'http://localhost:9')
+    with pytest.raises(UserError, match=r'no answer in 0\.2 seconds'):
+        to_path('gs://silent/run')
+
+
+def test_an_object_that_cannot_be_written_is_told_in_one_line(server, monkeypatch):
+    path = to_path(f'{BUCKET}/refused')
+    monkeypatch.setattr(server, 'refused', {'here'})
+    with pytest.raises(RunError, match=r'^cannot write gs://here/refused: .*403'):
+        write_atomically(path, b'')
+
+
+def test_without_gcsfs_it_says_what_to_install():
+    program = """
+import sys
+sys.modules['gcsfs'] = None
+from vitjax.files import to_path
+try:
+    to_path('gs://here/run')
+except ValueError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert found.stdout == ("gs://here: install what reads buckets: pip install 'vitjax[gcs]'\n"), (
+        found.stderr
+    )
+
+
+def test_a_path_here_is_a_plain_one(tmp_path):
+    assert type(to_path(str(tmp_path))) is type(Path(tmp_path))
