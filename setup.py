@@ -43,7 +43,7 @@ setup(
     extras_require={
         'cuda': ['jax[cuda12]'],
         'figures': ['matplotlib'],
-        'gcs': ['gcsfs>=2026.1'],  # runs and data in buckets, gs://...
+        'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets, gs://...
         'hub': ['huggingface_hub>=0.26'],
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
         # What the weights are compared with in tests; without it these tests are skipped.
@@ -52,14 +52,7 @@ setup(
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [
-            *(
-                'gcsfs>=2026.1',
-                'hypothesis',
-                'huggingface_hub',
-                'matplotlib',
-                'pytest',
-                'pytest-xdist',
-            ),
+            *('hypothesis', 'huggingface_hub', 'matplotlib', 'pytest', 'pytest-xdist'),
             'ruff==0.17.6',
         ],
     },

@@ -9,7 +9,8 @@
 # REPOSITORY    where the VM clones this repository from, default: the remote `origin`
 # CREATE=0      the VM is there already, as after a stop
 # DRY_RUN=1     prints the commands and runs none
-# WORKDIR is gs://BUCKET/RUN, which outlives the VM, or a folder on it. To remove the VM: gcloud compute instances delete NAME --zone=ZONE
+# WORKDIR is gs://BUCKET/RUN, which outlives the VM, or a folder on it.
+# To remove the VM: gcloud compute instances delete NAME --zone=ZONE
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
