@@ -52,7 +52,8 @@ setup(
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [
-            *('hypothesis', 'huggingface_hub', 'matplotlib', 'pytest', 'pytest-xdist'),
+            *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'matplotlib'),
+            *('pytest', 'pytest-xdist'),
             'ruff==0.17.6',
         ],
     },
