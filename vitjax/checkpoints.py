@@ -19,7 +19,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vitjax.errors import RunError, UserError
+from vitjax.errors import RunError, UserError, one_line
 from vitjax.files import is_local, to_path
 
 # Orbax tells of every step it takes, and of what goes wrong before it raises that.
@@ -245,8 +245,7 @@ def compare_shapes(
 
 def unreadable(place: str | Path, error: Exception | None) -> str:
     """One line that says that a checkpoint cannot be read, and why."""
-    reason = ' '.join(str(error).split())[:200]
-    return f'{place} cannot be read ({type(error).__name__}: {reason})'
+    return f'{place} cannot be read ({type(error).__name__}: {one_line(error)})'
 
 
 def _absolute(folder: str | Path) -> Path:
@@ -279,7 +278,6 @@ def _disk_errors(folder: Path):
     try:
         yield
     except Exception as error:  # Orbax, TensorStore and what reads buckets raise nearly anything
-        reason = ' '.join(str(error).split())[:200]
         try:
             whole = _finished_steps(folder)
             last = (
@@ -287,4 +285,5 @@ def _disk_errors(folder: Path):
             )
         except Exception:
             last = 'nor can those before be listed'
+        reason = one_line(error)
         raise RunError(f'cannot write a checkpoint in {folder}: {reason}; {last}') from error

@@ -20,6 +20,11 @@ class CorruptExample(UserError):
     """An example that cannot be read; the message names its file or its index."""
 
 
+def one_line(error: Exception | None) -> str:
+    """What an error of another library says, as part of a line of ours: its first 200 characters."""
+    return ' '.join(str(error).split())[:200]
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in `known`; proposes the nearest names that are.
 

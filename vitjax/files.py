@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vitjax.errors import RunError, UserError
+from vitjax.errors import RunError, UserError, one_line
 
 _BUCKETS = 'gs://'
 _PATIENCE = 20  # seconds until a network counts as none; what reads buckets would try longer
@@ -157,4 +157,4 @@ def _sync_folder(folder: Path) -> None:
 
 def _reason(error: Exception) -> str:
     """What went wrong, on one line."""
-    return getattr(error, 'strerror', None) or ' '.join(str(error).split())[:200] or repr(error)
+    return getattr(error, 'strerror', None) or one_line(error) or repr(error)

@@ -104,20 +104,24 @@ def of_google(folder, images):
 def of_timm(folder, images):
     torch = pytest.importorskip('torch', reason='PyTorch is not installed')
     timm = pytest.importorskip('timm', reason='timm is not installed')
+    from originals import as_torch  # which imports PyTorch
+
     model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()  # strict
     with torch.no_grad():
-        return model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+        return model(as_torch(images)).numpy()
 
 
 def of_huggingface(folder, images):
     torch = pytest.importorskip('torch', reason='PyTorch is not installed')
     transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    from originals import as_torch
+
     (name,) = json.loads((folder / 'config.json').read_text())['architectures']
     read = getattr(transformers, name).from_pretrained
     model, info = read(folder, output_loading_info=True)
     assert not any(info.values()), info
     with torch.no_grad():
-        found = model.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        found = model.eval()(as_torch(images))
     return (found.logits if 'logits' in found else found.last_hidden_state[:, 0]).numpy()
 
 
@@ -162,13 +166,15 @@ def test_transformers_reads_the_format_timm(tmp_path):
     torch = pytest.importorskip('torch', reason='PyTorch is not installed')
     pytest.importorskip('timm', reason='timm is not installed')
     transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    from originals import as_torch
+
     pretrained, images, expected = original('MAE, fine-tuned')
     vitjax.save(pretrained, tmp_path / 'timm', format='timm')
     read = transformers.AutoModelForImageClassification.from_pretrained
     model, info = read(tmp_path / 'timm', output_loading_info=True)
     assert not any(info.values()), info
     with torch.no_grad():
-        found = model.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).logits.numpy()
+        found = model.eval()(as_torch(images)).logits.numpy()
     assert np.abs(found - expected).max() < TOLERANCE
 
 

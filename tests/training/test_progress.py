@@ -64,10 +64,10 @@ def test_a_bar_on_a_terminal_and_lines_above_it(clock):
     stream = Terminal()
     bar = progress.Progress(4, start=1, stream=stream)
     clock[0] = 1.0
-    bar.update(2, {'loss': 0.5}, 8)
+    bar.update(2, {'loss': 0.5}, 8, 0.0)
     bar.say('checkpoint saved')
     clock[0] = 3.0
-    bar.update(4, {'loss': 0.25}, 8)
+    bar.update(4, {'loss': 0.25}, 8, 0.0)
     bar.close()
     parts = stream.getvalue().replace('\r', '\n').split('\n')
     assert 'checkpoint saved' in [part.strip() for part in parts]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from vitjax.errors import UserError, unknown
+from vitjax.errors import UserError, one_line, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +199,7 @@ def devices(topology: Topology) -> Sequence:
     try:
         return topologies.get_topology_desc(**options).devices
     except Exception as error:  # XLA's errors have no common class
-        reason = ' '.join(str(error).split())[:200]
-        raise UserError(f'the compiler refuses {topology}: {reason}') from error
+        raise UserError(f'the compiler refuses {topology}: {one_line(error)}') from error
 
 
 def _tpu_options(topology: Topology) -> dict:

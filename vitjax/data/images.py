@@ -146,9 +146,8 @@ def _read(image: EncodedImage) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f'no file {image.name}') from error
     except OSError as error:
-        kind = (
-            CorruptExample if is_local(path) else RunError
-        )  # a network that fails damages no file
+        # A network that fails damages no file.
+        kind = CorruptExample if is_local(path) else RunError
         raise kind(f'{image.name}: cannot be read: {error}') from error
 
 

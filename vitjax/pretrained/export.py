@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 
 from vitjax.data.preprocess import Preprocess
-from vitjax.errors import RunError, UserError
+from vitjax.errors import RunError, UserError, one_line
 from vitjax.pretrained.primitives import in_fewer_primitives
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def onnx(pretrained: 'Pretrained') -> bytes:
             output_names=['result'],
         )
     except Exception as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise RunError(f'jax2onnx does not convert this model: {reason}') from error
+        raise RunError(f'jax2onnx does not convert this model: {one_line(error)}') from error
     content = proto.SerializeToString()
 
     options = onnxruntime.SessionOptions()
@@ -74,8 +73,7 @@ def onnx(pretrained: 'Pretrained') -> bytes:
         session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
         (found,) = session.run(None, {'pixels': pixels})
     except Exception as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise RunError(f'onnxruntime does not run what jax2onnx made: {reason}') from error
+        raise RunError(f'onnxruntime does not run what jax2onnx made: {one_line(error)}') from error
     expected = np.asarray(jax.jit(forward)(pixels))
     if not np.allclose(found, expected, _TOLERANCE, _TOLERANCE):
         raise RunError(f'onnxruntime differs from the model by {abs(found - expected).max():.1e}')

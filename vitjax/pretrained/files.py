@@ -13,7 +13,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from vitjax.errors import UserError
+from vitjax.errors import UserError, one_line
 from vitjax.pretrained.torch_files import read_torch
 
 Tensors = Mapping[str, np.ndarray]
@@ -228,5 +228,4 @@ def _without_repeats(pairs: list[tuple]) -> dict:
 
 
 def _reason(error: Exception) -> str:
-    words = ' '.join(str(getattr(error, 'strerror', None) or error).split())[:200]
-    return words or type(error).__name__
+    return getattr(error, 'strerror', None) or one_line(error) or type(error).__name__

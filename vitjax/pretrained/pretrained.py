@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax.config import PREPROCESSING, base_config, complete
 from vitjax.data.preprocess import Preprocess, facts_for
 from vitjax.data.text import TextPreprocess
-from vitjax.errors import UserError, unknown
+from vitjax.errors import UserError, one_line, unknown
 from vitjax.files import is_local, to_path, write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
@@ -211,9 +211,8 @@ def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts
         raise
     # What files beside the weights say may be of any type.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = ' '.join(str(error).split())[:200]
         raise UserError(
-            f'{checkpoint.place}, or what lies beside it, is damaged: {reason}'
+            f'{checkpoint.place}, or what lies beside it, is damaged: {one_line(error)}'
         ) from error
 
 

@@ -44,9 +44,7 @@ class Progress:
         # The first step takes the time to compile, so the clock starts after it.
         self._first: tuple[int, float] | None = None
 
-    def update(
-        self, step: int, values: Mapping[str, float], examples: int, waited: float = 0.0
-    ) -> None:
+    def update(self, step: int, values: Mapping[str, float], examples: int, waited: float) -> None:
         """Shows a step, unless the last one shown was a moment ago; the last of the run always.
 
         Args:

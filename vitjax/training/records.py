@@ -121,7 +121,7 @@ class _GrowingObject:
 
     def __init__(self, path: Path):
         self.name = path
-        self._content = path.read_bytes() if path.exists() else b''
+        self._content = bytearray(path.read_bytes() if path.exists() else b'')
         self._last = time.monotonic()
 
     def write(self, content: str | bytes) -> None:
@@ -130,7 +130,7 @@ class _GrowingObject:
             self.flush()
 
     def flush(self) -> None:
-        write_atomically(self.name, self._content)
+        write_atomically(self.name, bytes(self._content))
         self._last = time.monotonic()
 
     close = flush
