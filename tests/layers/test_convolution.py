@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from vitjax.layers.convolution import (
     ConvBlock,
     Convolution,
+    GroupNorm,
     ResidualBlock,
     ResNetBackbone,
     max_pool,
@@ -66,6 +67,29 @@ def test_standardised_kernels(shape, seed, factor, shift):
     np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-2)
     # Neither scale nor offset of a filter matters.
     np.testing.assert_allclose(standardise(factor * kernel + shift), found, atol=1e-2)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('shape', [(3, 7, 4), (3, 5, 6, 4), (3, 2, 3, 4, 4), (3, 1, 1, 4)])
+def test_group_norm_is_that_of_flax_and_so_is_its_gradient(shape, dtype, random_variables):
+    x = (3 + RNG.normal(size=shape)).astype(dtype)
+    y = RNG.normal(size=shape).astype(np.float32)
+    variables = random_variables(GroupNorm(2), x)
+
+    def learn(norm):
+        loss = lambda variables, x: (norm.apply(variables, x) * y).sum()  # noqa: E731
+        return norm.apply(variables, x), jax.grad(loss, (0, 1))(variables, x)
+
+    found, expected = learn(GroupNorm(2, dtype=dtype)), learn(nn.GroupNorm(2, dtype=dtype))
+    assert found[0].dtype == dtype
+    tolerance = 1e-4 if dtype == 'float32' else 0.05
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a.astype(np.float32), b.astype(np.float32), tolerance, tolerance
+        ),
+        found,
+        expected,
+    )
 
 
 CASES = pytest.mark.parametrize(

@@ -70,9 +70,10 @@ class Convolution(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         axes = 'DHW'[-len(self.kernel_size) :]
         if math.prod(self.kernel_size) == 1:
-            # A product of matrices, whose gradient is up to 1.7 times faster on a CPU.
+            # A product of matrices, whose gradient is faster on a CPU; of two axes, no copies are made.
             x = x[:, *(slice(None, None, self.stride) for _ in axes)]
-            x = x @ kernel.reshape(shape[-2:])
+            pixels = x.reshape(-1, shape[-2]) @ kernel.reshape(shape[-2:])  # [B * places, C']
+            x = pixels.reshape(*x.shape[:-1], self.features)
         else:
             x = jax.lax.conv_general_dilated(
                 x,
@@ -112,13 +113,54 @@ def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
     return x
 
 
+class GroupNorm(nn.Module):
+    """Each image's groups of channels with mean 0 and variance 1 over all places (Wu and He 2018).
+
+    It is Flax's, written so that it and its gradient read a map as few times as can be: its sums are
+    over places alone, and what is applied is one factor and one offset for each channel of an image.
+
+    Attributes:
+      num_groups: groups of channels; it divides them.
+      scale_init: initial scale of the channels.
+      dtype: of the result; the statistics are float32.
+      epsilon: added to the variance.
+    """
+
+    num_groups: int
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, *spatial, C] -> the same."""
+        features = x.shape[-1]
+        grouped = (self.num_groups, features // self.num_groups)
+        scale = self.param('scale', self.scale_init, (features,))
+        bias = self.param('bias', nn.initializers.zeros, (features,))
+        places = tuple(range(1, x.ndim - 1))
+        x = x.astype(jnp.float32)
+
+        def mean_of_groups(x):
+            """[B, *spatial, C] -> [B, G, 1]."""
+            of_channels = x.mean(places).reshape(-1, *grouped)
+            return of_channels.mean(-1, keepdims=True)
+
+        mean = mean_of_groups(x)
+        variance = jnp.maximum(mean_of_groups(x * x) - mean * mean, 0)
+        factor = scale.reshape(grouped) * jax.lax.rsqrt(variance + self.epsilon)  # [B, G, C / G]
+        offset = bias.reshape(grouped) - mean * factor
+        shape = (-1, *(1 for _ in places), features)
+        return (x * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
+
+
 class ConvBlock(nn.Module):
     """Convolution, norm, ReLU, over any number of spatial axes.
 
-    Group norm (Wu and He 2018) goes with standardised kernels, as in the hybrids of Dosovitskiy et
-    al. 2021, section 3.1; batch norm (Ioffe and Szegedy 2015) keeps `batch_stats`. In training it
-    counts every row of the batch, those too that a mask leaves out of the loss, such as the corrupt
-    examples of `skip_corrupt`. Without a norm the convolution has a bias.
+    Group norm goes with standardised kernels, as in the hybrids of Dosovitskiy et al. 2021, section
+    3.1; batch norm (Ioffe and Szegedy 2015) keeps `batch_stats`. In training it counts every row of
+    the batch, those too that a mask leaves out of the loss, such as the corrupt examples of
+    `skip_corrupt`. Without a norm the convolution has a bias.
 
     Attributes:
       features, kernel_size, stride, padding, dtype: see `Convolution`.
@@ -153,7 +195,7 @@ class ConvBlock(nn.Module):
         scale = nn.initializers.constant(self.norm_scale)
         if self.norm == 'group':
             groups = num_groups(self.features)
-            x = nn.GroupNorm(groups, dtype=self.dtype, scale_init=scale, name='norm')(x)
+            x = GroupNorm(groups, scale, self.dtype, name='norm')(x)
         elif self.norm == 'batch':
             x = nn.BatchNorm(
                 use_running_average=not train,
