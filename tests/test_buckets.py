@@ -257,19 +257,59 @@ def test_an_object_is_written_and_read_again(server):
         assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
 
 
+def test_a_translator_is_read(server, translator, numbers, command):
+    place = upload(server, translator, 'translator')
+    korean, english = numbers[9]
+    assert command('translate', '--checkpoint', place, korean) == (0, f'{english}\n', '')
+
+
+@pytest.mark.parametrize(
+    ('form', 'file'), [('google', ''), ('google', 'model.npz'), ('timm', 'model.safetensors')]
+)
+def test_weights_of_others_are_read_with_what_lies_beside_them(
+    server, finished, tmp_path, form, file
+):
+    library.save(library.load(finished), tmp_path / form, format=form)
+    place = f'{upload(server, tmp_path / form, form)}/{file}'.rstrip('/')
+    here, there = library.load(tmp_path / form / file), library.load(place)
+    assert there.info['source'] == place
+    assert (here.model, here.preprocess, here.labels) == (
+        there.model,
+        there.preprocess,
+        there.labels,
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, here.variables, there.variables))
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('damaged/model.safetensors', b'123', 'gs://here/damaged/model.safetensors is damaged'),
+        (
+            'nothing/notes.txt',
+            b'',
+            'gs://here/nothing has no weights that could be read, but notes',
+        ),
+    ],
+)
+def test_what_is_no_weights_is_named_as_it_lies(server, name, content, message):
+    server.put('here', name, content)
+    with pytest.raises(UserError) as error:
+        library.load(f'{BUCKET}/{name.partition("/")[0]}')
+    assert str(error.value).startswith(message)
+
+
 @pytest.mark.parametrize(
     ('call', 'message'),
     [
         (lambda: library.load('gs://nowhere/run'), 'gs://nowhere: no such bucket'),
         (lambda: library.load(f'{BUCKET}/none'), 'gs://here/none: no such file or folder'),
-        (lambda: library.load(f'{BUCKET}/foreign'), 'gs://here/foreign is no run; copy other'),
         (lambda: library.save(None, f'{BUCKET}/x', 'vitjax'), 'gs://here/x: choose a folder here'),
         (lambda: SOURCES['folder'](f'{BUCKET}/none'), "no folder 'gs://here/none'"),
         (lambda: open_source('tfds:mnist', 'train', f'{BUCKET}/tfds'), 'array_record is not read'),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(server, call, message):
-    server.put('here', 'foreign/model.safetensors', b'')
     with pytest.raises(UserError) as error:
         call()
     assert str(error.value).startswith(message) or message in str(error.value)

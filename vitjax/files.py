@@ -61,6 +61,14 @@ def files_below(folder: Path) -> list[str]:
     )
 
 
+def copy_here(path: Path, target: Path) -> None:
+    """Copies a file out of a bucket; RunError if the bucket or the disk does not let it."""
+    try:
+        _filesystem().get_file(str(path), str(target))
+    except Exception as error:  # a bucket's client raises nearly anything
+        raise RunError(f'cannot copy {path} here: {_reason(error)}') from error
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file, and its folder if need be, onto the disk; RunError if that does not take it."""
     content = content.encode() if isinstance(content, str) else content

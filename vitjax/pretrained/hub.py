@@ -1,17 +1,20 @@
-"""Weights from the Hugging Face Hub, or from its cache: `hf:owner/name[@revision]`.
+"""Weights that lie elsewhere: on the Hugging Face Hub, or in its cache, and in buckets.
 
 Files are downloaded and nothing is executed: only weights, safetensors before others, and the texts
-beside them that tell how to use them. Set HF_HUB_OFFLINE=1 to look at nothing but the cache.
+beside them that tell how to use them. Set HF_HUB_OFFLINE=1 to look at nothing but the Hub's cache.
 """
 
+import contextlib
 import fnmatch
 import glob
 import logging
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vitjax.errors import UserError
+from vitjax.files import copy_here, files_below, is_local
 
 PREFIX = 'hf:'
 _PATIENCE = 10.0  # seconds until a Hub that does not answer counts as out of reach
@@ -68,6 +71,33 @@ def snapshot(source: str) -> Path:
             raise UserError(f'{source} cannot be downloaded: {_reason(error)}') from error
     _check_links(folder, source)
     return folder
+
+
+@contextlib.contextmanager
+def at_hand(path: Path) -> Iterator[Path]:
+    """A file or folder where it can be read: a copy of what lies in a bucket, but for runs.
+
+    Of a folder what is needed is copied, of a file what lies beside it too. The copy is gone at the end,
+    and errors do not name it but the bucket.
+    """
+    if is_local(path) or (path / 'checkpoints').exists():
+        yield path
+        return
+    folder = path if path.is_dir() else path.parent
+    if folder == path:
+        listed = [file.removeprefix(f'{folder}/') for file in files_below(folder)]
+        files = wanted(listed, str(path))
+    else:
+        # Not a listing: Google's buckets have tens of thousands of files in a folder.
+        beside = [name for name in _BESIDE if '*' not in name and (folder / name).exists()]
+        files = [path.name, *beside]
+    with tempfile.TemporaryDirectory() as here:
+        for file in files:
+            copy_here(folder / file, Path(here, file))
+        try:
+            yield Path(here, *path.parts[len(folder.parts) :])
+        except UserError as error:
+            raise UserError(str(error).replace(here, str(folder))) from error
 
 
 def wanted(files: Iterable[str], source: str) -> list[str]:

@@ -15,7 +15,7 @@ from vitjax.config import PREPROCESSING, base_config, complete
 from vitjax.data.preprocess import Preprocess, facts_for
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, one_line, unknown
-from vitjax.files import is_local, to_path, write_atomically, written_whole
+from vitjax.files import to_path, write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
@@ -23,7 +23,7 @@ from vitjax.models.vit import ViT
 from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import weights_in, write_tensors
-from vitjax.pretrained.hub import PREFIX, snapshot
+from vitjax.pretrained.hub import PREFIX, at_hand, snapshot
 from vitjax.pretrained.layouts import (
     SIZES,
     Checkpoint,
@@ -68,8 +68,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     """Loads a trained model, whatever wrote it.
 
     Args:
-      source: a run's folder, here or in a bucket (gs://...), a file or folder of weights of any
-        layout in `layouts.LAYOUTS`, or `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
+      source: a run's folder, or a file or folder of weights of any layout in `layouts.LAYOUTS`, here or
+        in a bucket (gs://...), or `hf:owner/name[@revision]`, see `vitjax.pretrained.hub`.
       overrides: constructor arguments of the model. With another `image_size`, `patch_size`,
         `in_channels`, `num_classes` or `prefix_positions` the weights are adapted, see
         `vitjax.pretrained.resize`. Others say what the files do not tell, such as `num_heads`, or are
@@ -85,21 +85,21 @@ def load(source: str | Path, **overrides) -> Pretrained:
     path = snapshot(source) if str(source).startswith(PREFIX) else to_path(source)
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
-    if not is_local(path) and not (path / 'checkpoints').exists():
-        raise UserError(f'{path} is no run; copy other weights here first (gcloud storage cp -r)')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
     moved = overrides.pop('prefix_positions', None)
     facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
-    weights = weights_in(path) if path.is_dir() and not (path / 'checkpoints').exists() else path
-    if weights is None or weights.is_dir():
-        others = {name: value for name, value in overrides.items() if name not in SIZES}
-        parts, config, step = read_run(path, others, average)
-        name = 'vitjax'
-    else:
-        checkpoint = open_checkpoint(weights)
-        name = find_layout(checkpoint)
-        parts, config, step = _read(name, checkpoint, overrides), None, 0
+    with at_hand(path) as place:
+        of_a_run = (place / 'checkpoints').exists()
+        weights = weights_in(place) if place.is_dir() and not of_a_run else place
+        if weights is None or weights.is_dir():
+            others = {name: value for name, value in overrides.items() if name not in SIZES}
+            parts, config, step = read_run(place, others, average)
+            name = 'vitjax'
+        else:
+            checkpoint = open_checkpoint(weights)
+            name = find_layout(checkpoint)
+            parts, config, step = _read(name, checkpoint, overrides), None, 0
     if sizes:
         parts = resize(parts, sizes)
     if moved is not None:
