@@ -52,8 +52,8 @@ setup(
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'test': [
-            *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'matplotlib'),
-            *('pytest', 'pytest-xdist'),
+            *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
+            *('onnxruntime', 'pytest', 'pytest-xdist'),
             'ruff==0.17.6',
         ],
     },
