@@ -385,6 +385,9 @@ def test_links_stay_in_the_folder_or_in_the_cache(tmp_path):
         (folder / name).symlink_to(target)
         with pytest.raises(UserError, match='leads out of the folder'):
             inside(folder, name)
+    (folder / 'loop').symlink_to('loop')
+    with pytest.raises(UserError, match='has no loop'):
+        inside(folder, 'loop')
     plain = tmp_path / 'plain'
     plain.mkdir()
     (plain / 'model.safetensors').symlink_to('../secret')

@@ -290,6 +290,7 @@ def test_what_timm_cannot_hold(settings, message):
         ({'img_size': 21}, 'positions of 16 patches, but an image of \\(20, 20\\) has 5 x 5'),
         ({'act_layer': 'mish'}, "its config says act_layer='mish'"),
         ({'init_values': 0.1}, 'blocks.0.ls1.gamma'),
+        ({'pos_embed': 'none'}, "its config says positions='none', the tensors say 'learned'"),
     ],
 )
 def test_a_config_that_contradicts_the_tensors(change, message, tmp_path):

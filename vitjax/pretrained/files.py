@@ -6,6 +6,7 @@ whatever its headers claim, and nothing in a file is ever executed.
 
 import json
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,10 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     root = folder.parent.parent if folder.parent.name == 'snapshots' else folder
-    if Path(name).name != name or not path.resolve().is_relative_to(root.resolve()):
+    # Not `resolve`, which raises where a link leads to itself.
+    if Path(name).name != name or not Path(os.path.realpath(path)).is_relative_to(
+        os.path.realpath(root)
+    ):
         raise UserError(f'{folder}: {name!r} leads out of the folder; name the file itself')
     if not path.is_file():
         raise UserError(f'{folder} has no {name}')

@@ -16,6 +16,7 @@ from vitjax.pretrained.huggingface_config import (
     has_head,
     kind_for,
     read_config,
+    read_labels,
     read_preprocess,
     write_config,
     write_preprocess,
@@ -80,14 +81,12 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     find_grid(checkpoint, arguments, rows, placed)
     shapes = parameter_shapes('vit', arguments)
     params = read_table(table(kind, arguments), names, shapes, checkpoint.place)
-    labels = checkpoint.config.get('id2label', {})
-    labels = tuple(labels.get(str(index), f'LABEL_{index}') for index in range(told['num_classes']))
     return Parts(
         'vit',
         arguments,
         params,
         read_preprocess(checkpoint, kind),
-        labels=None if all(name.startswith('LABEL_') for name in labels) else labels,
+        labels=read_labels(checkpoint, told['num_classes']),
         resampling='cubic_antialias' if kind == 'dinov2_with_registers' else 'cubic',
     )
 

@@ -62,6 +62,11 @@ _PREPROCESS = {
 
 def read_config(checkpoint: Checkpoint, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the config.json says, and what holds of the kind unless it says otherwise: see `settle`."""
+    said = checkpoint.config.get('model_type', kind)
+    if said != kind and (said, kind) != ('vit_mae', 'vit'):  # its encoder alone is a ViT's
+        raise UserError(
+            f'{checkpoint.place}: its config says {said!r}, the tensors are of {kind!r}'
+        )
     config = {
         _ARGUMENTS[name]: value
         for name, value in checkpoint.config.items()
@@ -79,6 +84,19 @@ def read_config(checkpoint: Checkpoint, kind: str) -> tuple[dict[str, Any], dict
     if checkpoint.config.get('model_type') == kind:
         known['num_heads'] = 12
     return config, known
+
+
+def read_labels(checkpoint: Checkpoint, num_classes: int) -> tuple[str, ...] | None:
+    """Names of the classes, None if the config.json has none but the numbers that transformers gives."""
+    names = checkpoint.config.get('id2label')
+    if not names or not num_classes:
+        return None
+    if len(names) != num_classes:
+        raise UserError(
+            f'{checkpoint.place}: its config names {len(names)} classes, the tensors have {num_classes}'
+        )
+    labels = tuple(names.get(str(index), f'LABEL_{index}') for index in range(num_classes))
+    return None if all(name.startswith('LABEL_') for name in labels) else labels
 
 
 def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:

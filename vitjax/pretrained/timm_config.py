@@ -61,6 +61,9 @@ def read_config(checkpoint: Checkpoint) -> tuple[dict[str, Any], Any, dict[str, 
                 raise UserError(f'{checkpoint.place}: its config says {name}={said[name]!r}')
         if name in _ARGUMENTS and value is not None:
             arguments[_ARGUMENTS[name]] = value
+    if 'architecture' in config:  # a table that is missing in the tensors is no model without one
+        none = stored.get('pos_embed', 'learn') in ('', 'none', None)
+        arguments['positions'] = 'none' if none else 'learned'
     if len(data.get('input_size', ())) == 3:
         arguments = {'image_size': data['input_size'][1:]} | arguments
     if 'image_size' in arguments:
