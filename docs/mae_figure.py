@@ -1,10 +1,9 @@
-"""Draws docs/mae.png from a run of configs/mae/digits.py: test digits, what is visible, what is made of it.
+"""Draws what a run of configs/mae/digits.py makes of test digits: they, what is visible, the reconstruction.
 
-pip install -e '.[figures]' && python docs/mae_figure.py runs/mae
+pip install -e '.[figures]' && python docs/mae_figure.py runs/mae picture.png
 """
 
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +13,8 @@ from vitjax.analysis import reconstruct
 from vitjax.data.sources import open_source
 
 
-def main(run: Path) -> None:
-    """Writes the figure beside this file."""
+def main(run: str, picture: str) -> None:
+    """Writes the picture of a run."""
     pretrained = vitjax.load(run)
     source = open_source('digits', 'test')
     first = {}
@@ -35,8 +34,8 @@ def main(run: Path) -> None:
             axis.imshow(picture[..., 0], cmap=colours, vmin=images.min(), vmax=images.max())
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha='right', va='center', fontsize=9)
-    figure.savefig(Path(__file__).with_name('mae.png'), dpi=110)
+    figure.savefig(picture, dpi=110)
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]))
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """A masked autoencoder on scikit-learn's digits: three quarters of each image, from the fourth.
 
     vitjax train --config configs/mae/digits.py --workdir runs/mae
-    python docs/mae_figure.py runs/mae
+    python docs/mae_figure.py runs/mae picture.png
 
 It looks at no label. Fine-tuned afterwards on a tenth of them, 144 images, by
 

@@ -4,6 +4,7 @@ torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 timm = pytest.importorskip('timm', reason='timm is not installed')
 
 import json  # noqa: E402
+import math  # noqa: E402
 import re  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -17,6 +18,7 @@ from originals import (  # noqa: E402
     images_for,
     randomised,
 )
+from PIL import Image  # noqa: E402
 from timm.models import save_for_hf  # noqa: E402
 
 import vitjax  # noqa: E402
@@ -174,6 +176,17 @@ def test_another_size_computes_what_timm_does(tmp_path):
     assert_close('timm, another size', computed(loaded, images), outputs(model, as_torch(images)))
 
 
+def test_a_distilled_model_without_heads_computes_what_timm_does(tmp_path):
+    model = original(DISTILLED)
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    loaded = vitjax.load(tmp_path, num_classes=0)
+    model.reset_classifier(0)
+    images = images_for(loaded)
+    found = {'vector': computed(loaded, images)['logits']}
+    with torch.no_grad():
+        assert_close('timm, without heads', found, {'vector': model.eval()(as_torch(images))})
+
+
 def test_a_state_dict_alone(tmp_path, caplog):
     """What the tensors do not tell is asked for by name."""
     model = original(PLAIN)
@@ -193,7 +206,7 @@ def test_preprocessing_and_labels_come_and_go(tmp_path, convert):  # noqa: F811
     told = dict(
         mean=[0.1, 0.2, 0.3],
         std=[0.4, 0.5, 0.6],
-        crop_pct=0.9,
+        crop_pct=0.94,  # of 16 pixels: 17 are made
         interpolation='bilinear',
         crop_mode='squash',
     )
@@ -204,7 +217,7 @@ def test_preprocessing_and_labels_come_and_go(tmp_path, convert):  # noqa: F811
     assert loaded.preprocess.facts == {
         'mean': (0.1, 0.2, 0.3),
         'std': (0.4, 0.5, 0.6),
-        'crop': 0.9,
+        'crop': 16 / 17,
         'interpolation': 'bilinear',
         'squash': True,
     }
@@ -212,8 +225,26 @@ def test_preprocessing_and_labels_come_and_go(tmp_path, convert):  # noqa: F811
     assert (again.labels, again.preprocess) == (loaded.labels, loaded.preprocess)
     written = timm.create_model(f'local-dir:{folder}', pretrained=True)
     read = timm.data.resolve_model_data_config(written)
-    assert {name: read[name] for name in told} == told
+    assert math.floor(16 / read.pop('crop_pct')) == 17
+    assert {name: read[name] for name in read.keys() & told} == {
+        name: value for name, value in told.items() if name != 'crop_pct'
+    }
     assert written.pretrained_cfg['label_names'] == labels
+
+
+@pytest.mark.parametrize('crop', [0.875, 0.89, 1.0])
+def test_images_are_seen_as_timm_sees_them(crop, tmp_path):
+    model = original(PLAIN, img_size=56)
+    # Made 64, 62 and 56 pixels high: with odd numbers timm is half a pixel off the middle.
+    config = {'pretrained_cfg': {'crop_pct': crop, 'input_size': [3, 56, 56]}}
+    save_for_hf(model, tmp_path, model_config=config, safe_serialization=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+    picture = Image.fromarray(pixels).resize((400, 200), Image.Resampling.BICUBIC)
+    loaded = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
+    see = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
+    expected = see(picture).numpy().transpose(1, 2, 0)
+    found = vitjax.load(tmp_path).preprocess(picture)[0]
+    assert np.abs(found - expected).max() < 0.05
 
 
 PLAIN_VITS = {

@@ -1,4 +1,4 @@
-"""Lists the models that match a shell pattern, with parameters and FLOPs of one forward pass.
+"""Lists the models of a name, shell pattern or part of a name, with parameters and FLOPs of a forward pass.
 
 FLOPs count a multiplication and an addition as two, for one image of the model's own size, or for a
 pair of sentences of 64 tokens each.
@@ -9,7 +9,7 @@ import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('pattern', nargs='?', default='*', help="such as 'vit_*16'")
+    parser.add_argument('pattern', nargs='?', default='*', help="such as 'vit_*16' or augreg")
     parser.add_argument('--json', action='store_true', help='one JSON object a line')
 
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.errors import unknown
     from vitjax.models.registry import SENTENCE
 
-    names = vitjax.list_models(args.pattern)
+    names = vitjax.list_models(args.pattern) or vitjax.list_models(f'*{args.pattern}*')
     if not names:
         raise unknown('model', args.pattern, vitjax.list_models())
     if not args.json:

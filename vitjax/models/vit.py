@@ -216,9 +216,9 @@ class ViT(nn.Module):
             x = jnp.tanh(self.representation(x))
         if self.num_classes:
             x = self.head(x)  # [B, K]
-            if self.distillation == 'head':
-                token = tokens[:, self.prefix['class_token']]  # [B, D]
-                x = (x + self.distillation_head(token)) / 2
+        if self.distillation == 'head':
+            token = tokens[:, self.prefix['class_token']]  # [B, D]
+            x = (x + (self.distillation_head(token) if self.num_classes else token)) / 2
         return x.astype(jnp.float32)
 
     def features(

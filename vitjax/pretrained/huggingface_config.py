@@ -76,7 +76,10 @@ def read_config(checkpoint: Checkpoint, kind: str) -> tuple[dict[str, Any], dict
         config.pop('mlp_dim', None)  # theirs follows from a ratio
     activation = checkpoint.config.get('hidden_act', 'gelu')
     if activation not in _ACTIVATIONS:
-        raise UserError(f'{checkpoint.place}: its config says hidden_act={activation!r}')
+        raise UserError(
+            f'{checkpoint.place}: its config says hidden_act={activation!r}; '
+            f'known: {", ".join(_ACTIVATIONS)}'
+        )
     if checkpoint.config.get('pooler_act', 'tanh') != 'tanh':
         raise UserError(f'{checkpoint.place}: its config says pooler_act other than tanh')
     known = {'activation': _ACTIVATIONS[activation]}

@@ -31,7 +31,9 @@ def read_run(
       UserError: files missing or damaged, or weights that do not fit the model.
     """
     if not (folder / 'config.json').is_file():
-        raise UserError(f'{folder} is not the folder of a run: it has no config.json')
+        raise UserError(
+            f'{folder} is not the folder of a run: it has no config.json, nor other weights'
+        )
     config = read_config(str(folder / 'config.json')).to_dict()
     if (folder / 'text.json').is_file():
         labels, preprocess = None, TextPreprocess.load(folder)

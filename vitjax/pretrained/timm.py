@@ -44,7 +44,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`; without a config.json it takes a square image."""
     told = tell(checkpoint)
-    config, labels, preprocess = read_config(checkpoint)
+    config, labels, preprocess = read_config(checkpoint, overrides)
     parts = read_tensors(
         checkpoint,
         overrides,

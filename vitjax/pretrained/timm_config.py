@@ -1,6 +1,8 @@
 """timm's config.json: what it tells of a model besides the tensors, and what it can say of ours."""
 
+import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vitjax.errors import UserError
@@ -46,8 +48,10 @@ _SIGLIP2 = re.compile(
 _KNOWN = re.compile(r'vit_|deit|flexivit|eva_large|test_vit')
 
 
-def read_config(checkpoint: Checkpoint) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """What the config.json tells: constructor arguments, labels, preprocessing."""
+def read_config(
+    checkpoint: Checkpoint, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """What the config.json tells: constructor arguments, labels, preprocessing at the size asked for."""
     config = checkpoint.config
     data = config.get('pretrained_cfg', config)  # one object in older folders
     stored = config.get('model_args', {})
@@ -58,7 +62,10 @@ def read_config(checkpoint: Checkpoint) -> tuple[dict[str, Any], Any, dict[str, 
         if name in _VALUES and value is not None:
             value = _VALUES[name].get(value)
             if value is None:
-                raise UserError(f'{checkpoint.place}: its config says {name}={said[name]!r}')
+                raise UserError(
+                    f'{checkpoint.place}: its config says {name}={said[name]!r}; '
+                    f'known: {", ".join(_VALUES[name])}'
+                )
         if name in _ARGUMENTS and value is not None:
             arguments[_ARGUMENTS[name]] = value
     if 'architecture' in config:  # a table that is missing in the tensors is no model without one
@@ -78,6 +85,8 @@ def read_config(checkpoint: Checkpoint) -> tuple[dict[str, Any], Any, dict[str, 
         for theirs, ours in [('mean', 'mean'), ('std', 'std'), ('crop_pct', 'crop')]
         if theirs in data
     }
+    if size := overrides.get('image_size', arguments.get('image_size')):
+        preprocess['crop'] = _whole_crop(preprocess['crop'], size)
     if 'interpolation' in data:
         preprocess['interpolation'] = data['interpolation']
     preprocess['squash'] = data.get('crop_mode') == 'squash'
@@ -147,7 +156,7 @@ def write_config(pretrained: 'Pretrained') -> dict[str, Any]:
             'input_size': [model.in_channels, height, width],
             'fixed_input_size': True,
             'interpolation': facts['interpolation'],
-            'crop_pct': facts['crop'],
+            'crop_pct': _crop_pct(facts['crop'], (height, width)),
             'crop_mode': 'squash' if facts['squash'] else 'center',
             'mean': facts['mean'],
             'std': facts['std'],
@@ -160,6 +169,18 @@ def write_config(pretrained: 'Pretrained') -> dict[str, Any]:
     if pretrained.labels:
         config['label_names'] = list(pretrained.labels)
     return config
+
+
+def _whole_crop(crop: float, size: int | tuple[int, int]) -> float:
+    """The part that is cut out in truth: timm resizes to whole pixels before (data/transforms_factory.py)."""
+    longest = max(as_pair(size))
+    return longest / math.floor(longest / crop) if 0 < crop <= 1 else crop
+
+
+def _crop_pct(crop: float, size: tuple[int, int]) -> float:
+    """What timm makes the nearest whole number of pixels of, which it rounds down to."""
+    longest = max(size)
+    return math.nextafter(longest / round(longest / crop), 0)
 
 
 def check_holds(model: ViT) -> None:
