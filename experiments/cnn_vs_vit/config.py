@@ -18,11 +18,11 @@ MODELS = {
         'stage_depth': 2,
         'spatial_attention': 'sigmoid',
     },
-    # On images twice as large, so that its stem, whose stride is 4, keeps detail: 2x2 of its places
-    # are a patch, which is 4x4 pixels of the image as it was.
+    # On enlarged images, so that its stem, whose stride is 4, keeps detail: 2x2 of its 12x12 places are
+    # a patch.
     'hybrid': {
         'name': 'vit',
-        'image_size': 56,
+        'image_size': 48,
         'stem_depths': (3,),
         'stem_width': 32,
         'patch_size': 8,
