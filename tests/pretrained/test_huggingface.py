@@ -244,6 +244,7 @@ def test_what_transformers_cannot_hold(settings, message):
         ({'hidden_act': 'mish'}, "its config says hidden_act='mish'"),
         ({'pooler_act': 'relu'}, 'pooler_act other than tanh'),
         ({'num_attention_heads': 5}, 'num_heads 5 does not divide width 32'),
+        ({'num_attention_heads': 'x'}, "num_heads must be at least 1, not 'x'"),
         ({'model_type': 'dinov2'}, "its config says 'dinov2', the tensors are of 'vit'"),
         ({'id2label': {'0': 'cat'}}, 'its config names 1 classes, the tensors have 2'),
     ],

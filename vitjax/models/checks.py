@@ -1,6 +1,7 @@
 """Checks that models share, each with its one line of error."""
 
 import dataclasses
+import numbers
 import typing
 
 import jax
@@ -29,9 +30,9 @@ def check_at_least(model: nn.Module, least: int, *names: str) -> None:
     """Each named field, or each of its numbers, is None or at least so much."""
     for name in names:
         value = getattr(model, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(number is not None and number < least for number in numbers):
-            raise ValueError(f'{name} must be at least {least}, not {value}')
+        each = value if isinstance(value, tuple) else (value,)
+        if not all(x is None or (isinstance(x, numbers.Real) and x >= least) for x in each):
+            raise ValueError(f'{name} must be at least {least}, not {value!r}')
 
 
 def check_rates(model: nn.Module, *names: str) -> None:

@@ -178,9 +178,11 @@ def _whole_crop(crop: float, size: int | tuple[int, int]) -> float:
 
 
 def _crop_pct(crop: float, size: tuple[int, int]) -> float:
-    """What timm makes the nearest whole number of pixels of, which it rounds down to."""
+    """That of which timm, which rounds down, makes the whole number of pixels that is nearest."""
     longest = max(size)
-    return math.nextafter(longest / round(longest / crop), 0)
+    pixels = round(longest / crop)
+    exact = longest / pixels
+    return exact if math.floor(longest / exact) == pixels else math.nextafter(exact, 0)
 
 
 def check_holds(model: ViT) -> None:
