@@ -1,5 +1,6 @@
 """Runs and data in a bucket are what they are in a folder; the bucket is a stand-in on this machine."""
 
+import os
 import subprocess
 import sys
 import time
@@ -233,6 +234,55 @@ def test_threads_read_images_from_the_bucket(server, images):
     np.testing.assert_array_equal(first[0]['image'], first[1]['image'])
 
 
+@pytest.fixture
+def prepared(server, tmp_path, monkeypatch):
+    """A data set of TFDS: its folder here, its place in the bucket, and where copies are kept."""
+    open_source('tfds:vitjax_digits', path=str(tmp_path / 'here'))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    kept = tmp_path / 'cache/vitjax/buckets/here/tfds/vitjax_digits/1.0.0'
+    return tmp_path / 'here', upload(server, tmp_path / 'here', 'tfds'), kept
+
+
+def test_a_data_set_of_tfds_is_copied_once(server, prepared):
+    here, place, kept = prepared
+    ours, theirs = (open_source('tfds:vitjax_digits', 'test', str(path)) for path in (here, place))
+    assert ours.labels == theirs.labels
+    for index in range(len(ours)):
+        assert ours[index]['label'] == theirs[index]['label']
+        np.testing.assert_array_equal(ours[index]['image'], theirs[index]['image'])
+    assert not list(kept.glob('*-train.*')), 'another split than the one that was asked for'
+    before = {path.name: path.stat().st_ino for path in kept.iterdir()}
+    open_source('tfds:vitjax_digits', 'test', place)
+    assert {path.name: path.stat().st_ino for path in kept.iterdir()} == before
+
+
+@pytest.mark.parametrize('damage', [lambda file: file.write_bytes(b''), Path.unlink, os.utime])
+def test_what_is_no_copy_of_a_data_set_is_copied_again(server, prepared, damage):
+    _, place, kept = prepared
+    open_source('tfds:vitjax_digits', 'test', place)
+    file = next(kept.glob('*-test.*'))
+    content = file.read_bytes()
+    damage(file)
+    assert len(open_source('tfds:vitjax_digits', 'test', place)) == 360
+    assert file.read_bytes() == content
+
+
+def test_a_data_set_of_which_a_file_is_missing_or_refused_is_told(server, prepared, monkeypatch):
+    _, place, kept = prepared
+    name = next(name for name in objects(server, 'tfds') if '-test.' in name)
+    content, _ = server.objects.pop(('here', f'tfds/{name}'))
+    with pytest.raises(RunError, match=rf'^{place}/{name}: no such file$'):
+        open_source('tfds:vitjax_digits', 'test', place)
+    server.put('here', f'tfds/{name}', content)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    for path in kept.iterdir():
+        path.unlink()
+    kept.rmdir()
+    kept.write_text('no folder')
+    with pytest.raises(RunError, match=rf'^cannot copy {place}/.* here: File exists$'):
+        open_source('tfds:vitjax_digits', 'test', place)
+
+
 def test_sentences_are_read_from_the_bucket(server, tmp_path):
     (tmp_path / 'train.ko').write_text('하나\n둘\n')
     (tmp_path / 'train.en').write_text('one\ntwo\n')
@@ -306,7 +356,10 @@ def test_what_is_no_weights_is_named_as_it_lies(server, name, content, message):
         (lambda: library.load(f'{BUCKET}/none'), 'gs://here/none: no such file or folder'),
         (lambda: library.save(None, f'{BUCKET}/x', 'vitjax'), 'gs://here/x: choose a folder here'),
         (lambda: SOURCES['folder'](f'{BUCKET}/none'), "no folder 'gs://here/none'"),
-        (lambda: open_source('tfds:mnist', 'train', f'{BUCKET}/tfds'), 'array_record is not read'),
+        (
+            lambda: open_source('tfds:vitjax_digits', 'train', f'{BUCKET}/none'),
+            'is not prepared in gs://here/none; prepare it here and copy its folder there (gcloud',
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(server, call, message):

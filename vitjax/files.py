@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from vitjax.errors import RunError, UserError, one_line
 
 _BUCKETS = 'gs://'
 _PATIENCE = 20  # seconds until a network counts as none; what reads buckets would try longer
+_AT_ONCE = 8  # files that are copied at the same time: one alone does not fill a network
+
+logger = logging.getLogger(__name__)
 
 
 def to_path(text: str | Path) -> Path:
@@ -61,12 +65,64 @@ def files_below(folder: Path) -> list[str]:
     )
 
 
+def user_cache() -> Path:
+    """The user's folder for what can be made or copied again; RuntimeError if there is no home."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vitjax'
+
+
 def copy_here(path: Path, target: Path) -> None:
     """Copies a file out of a bucket; RunError if the bucket or the disk does not let it."""
     try:
         _filesystem().get_file(str(path), str(target))
     except Exception as error:  # a bucket's client raises nearly anything
-        raise RunError(f'cannot copy {path} here: {_reason(error)}') from error
+        raise RunError(f'cannot copy {path} to {target}: {_reason(error)}') from error
+
+
+def kept_copy(folder: Path, names: Collection[str]) -> Path:
+    """A folder in the user's cache that has these files of a folder in a bucket.
+
+    What is there already, of the same size and time, is not copied again. Processes of one machine
+    wait for each other. RunError if the bucket or the disk does not let it.
+    """
+    from filelock import FileLock
+
+    try:
+        here = user_cache() / 'buckets' / str(folder).removeprefix(_BUCKETS)
+        here.mkdir(parents=True, exist_ok=True)
+        with FileLock(here / '.lock'):
+            listed = _filesystem().ls(str(folder), detail=True)
+            entries = {entry['name'].rpartition('/')[2]: entry for entry in listed}
+            if missing := sorted(set(names) - set(entries)):
+                raise RunError(f'{folder / missing[0]}: no such file')
+            new = [name for name in names if not _is_copy(here / name, entries[name])]
+            if new:
+                size = sum(entries[name]['size'] for name in new)
+                logger.info('copying %.3g GB of %s to %s', size / 1e9, folder, here)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:  # one that fails cancels those that wait
+                list(pool.map(lambda name: _copy_whole(folder / name, entries[name], here), new))
+    except RunError:
+        raise
+    except Exception as error:  # a bucket's client raises nearly anything
+        raise RunError(f'cannot copy {folder} here: {_reason(error)}') from error
+    return here
+
+
+def _is_copy(file: Path, entry: dict[str, Any]) -> bool:
+    if not file.exists():
+        return False
+    state = file.stat()
+    return (state.st_size, int(state.st_mtime)) == (entry['size'], _seconds(entry))
+
+
+def _copy_whole(path: Path, entry: dict[str, Any], folder: Path) -> None:
+    unfinished = folder / (path.name + '.tmp')
+    copy_here(path, unfinished)
+    os.utime(unfinished, (_seconds(entry),) * 2)
+    os.replace(unfinished, folder / path.name)
+
+
+def _seconds(entry: dict[str, Any]) -> int:
+    return int(entry['mtime'].timestamp())
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

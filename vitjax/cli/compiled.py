@@ -6,6 +6,8 @@ import platform
 import time
 from pathlib import Path
 
+from vitjax.files import user_cache
+
 _LARGEST = 2 * 2**30  # bytes that are kept; what was used longest ago goes first
 _WRITING = 60  # seconds that writing an entry takes at most
 
@@ -21,8 +23,7 @@ def keep_compiled() -> None:
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
     try:
-        caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        folder = caches / 'vitjax' / f'compiled-{_processor()}'
+        folder = user_cache() / f'compiled-{_processor()}'
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
     except (OSError, RuntimeError):  # RuntimeError: there is no home

@@ -7,11 +7,13 @@ import importlib
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from vitjax.data.images import EncodedImage
 from vitjax.data.pairs import Pairs
 from vitjax.errors import CorruptExample, UserError
+from vitjax.files import is_local, kept_copy, to_path
 
 _CATALOG = 'https://www.tensorflow.org/datasets/catalog/overview'
 _TENSORFLOW = 'pip install tensorflow-cpu'
@@ -22,7 +24,8 @@ def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfd
 
     Args:
       name: as `tfds.builder` takes it: 'mnist', 'cifar10:3.0.2', 'vitjax_digits' ...
-      path: its `data_dir`, by default that of tfds (TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      path: its `data_dir`, by default that of tfds (TFDS_DATA_DIR, or ~/tensorflow_datasets). The
+        files of a split that lies in a bucket are copied to the user's cache folder when it is opened.
 
     Raises:
       UserError: no such data set, or one that must first be prepared; the message tells how.
@@ -44,7 +47,7 @@ class Tfds:
         self.name = f'{builder.info.full_name} {split}'
         self.labels = _class_names(features)
         self._images = [k for k, v in features.items() if type(v) is tfds.features.Image]
-        self._data = builder.as_data_source(
+        self._data = _at_hand(builder, split).as_data_source(
             split, decoders={key: tfds.decode.SkipDecoding() for key in self._images}
         )
 
@@ -125,6 +128,11 @@ def _class_names(features: Any) -> tuple[str, ...] | None:
 def _prepared(name: str, path: str | None) -> Any:
     builder = _builder(name, path)
     if not builder.is_prepared():
+        if not is_local(_folder(builder)):
+            raise UserError(
+                f'tfds:{name} is not prepared in {path}; prepare it here and copy its folder there '
+                f'(gcloud storage cp -r): {_command(name, "FOLDER")}'
+            )
         _prepare(builder, name, path)
     if 'array_record' not in {form.value for form in builder.info.available_file_formats()}:
         raise UserError(
@@ -135,14 +143,28 @@ def _prepared(name: str, path: str | None) -> Any:
     return builder
 
 
+def _at_hand(builder: Any, split: str) -> Any:
+    """The builder, or that of a copy: array_record reads files of this machine only."""
+    folder = _folder(builder)
+    if is_local(folder):
+        return builder
+    import tensorflow_datasets as tfds
+
+    records = {name for part in builder.info.splits.values() for name in part.filenames}
+    others = {path.name for path in folder.iterdir()} - records
+    here = kept_copy(folder, [*others, *builder.info.splits[split].filenames])
+    return tfds.builder_from_directory(here)
+
+
+def _folder(builder: Any) -> Path:
+    return to_path(str(builder.data_path))  # tfds has paths of one kind, here and in buckets
+
+
 def _builder(name: str, path: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    if path and path.startswith('gs://'):
-        raise UserError(
-            f'tfds:{name}: array_record is not read from {path}; copy it here '
-            '(gcloud storage cp -r) or mount the bucket (gcsfuse), and set config.data.path'
-        )
+    if path:
+        to_path(path)  # tells what is wrong with a bucket
     if name.startswith('vitjax_'):
         importlib.import_module('vitjax.data.builders')  # registers them by name
     try:
