@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitjax.cli import main
 from vitjax.data.images import to_picture
 from vitjax.data.sources import open_source
 
@@ -49,6 +50,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert 'Traceback' not in err
     assert not out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['bench', '--steps', 'x'], "bench: error: argument --steps: invalid int value: 'x'"),
+        (['train'], 'train: error: the following arguments are required: --config, --workdir'),
+        (['trian'], ": error: argument COMMAND: invalid choice: 'trian' (choose from "),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line_too(words, message, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('vitjax')
+    assert message in line
 
 
 def test_a_batch_that_does_not_divide_over_the_devices(recipe, vitjax, tmp_path):

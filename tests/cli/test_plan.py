@@ -10,12 +10,14 @@ from vitjax.cli import main
 
 FITTING = Plan(
     flops=3 * 10**12,
+    needed=3 * 2**30 + 2**20,
+    limit=2**34,
     memory={'arguments': 2**30, 'temporaries': 2**31, 'output': 0, 'program': 2**20},
     collectives={'all-reduce': 5 * 2**20},
     memory_traffic=2**32,
     seconds={'compute': 0.001, 'memory': 0.005, 'interconnect': 0.0001},
 )
-TOO_LARGE = Plan(flops=3 * 10**12, needed=int(26.5 * 2**30), limit=int(15.75 * 2**30))
+TOO_LARGE = Plan(3 * 10**12, needed=int(26.5 * 2**30), limit=int(15.75 * 2**30))
 
 
 @pytest.fixture
@@ -71,11 +73,12 @@ def test_json(planned, capsys):
     assert row['chips'] == 16
     assert row['bound'] == 'memory'
     assert row['memory'] == FITTING.memory
+    assert (row['needed'], row['limit']) == (FITTING.needed, FITTING.limit)
     assert row['collectives'] == FITTING.collectives
 
 
 def taking(seconds):
-    return Plan(flops=1, memory={'arguments': 1}, seconds={'compute': seconds})
+    return Plan(flops=1, needed=1, limit=1, seconds={'compute': seconds})
 
 
 MESHES = len(list(meshes(16)))

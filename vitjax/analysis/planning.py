@@ -26,8 +26,8 @@ class Plan:
 
     Attributes:
       flops: of matrix products and convolutions, on all devices together.
-      memory: bytes a device by what holds them, empty if the step does not fit.
-      needed, limit: bytes a device that the compiler would need and has, if the step does not fit.
+      needed, limit: bytes a device that the step takes, and that there are.
+      memory: `needed` by what holds them, empty where the compiler refuses a step that does not fit.
       collectives: bytes that a device sends, by kind.
       memory_traffic: bytes that a device reads and writes.
       seconds: that each resource takes at its full rate.
@@ -35,9 +35,9 @@ class Plan:
     """
 
     flops: int
+    needed: int
+    limit: int
     memory: dict[str, int] = dataclasses.field(default_factory=dict)
-    needed: int = 0
-    limit: int = 0
     collectives: dict[str, int] = dataclasses.field(default_factory=dict)
     memory_traffic: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        return not self.needed
+        return self.needed <= self.limit
 
     @property
     def bound(self) -> str | None:
@@ -74,8 +74,7 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
         except Exception as error:  # XLA's errors have no common class
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise
-            needed, limit = used_and_limit(str(error))
-            return Plan(flops, needed=needed, limit=limit)
+            return Plan(flops, *used_and_limit(str(error)))
     stats = compiled.memory_analysis()
     memory = {
         'arguments': stats.argument_size_in_bytes,
@@ -86,13 +85,15 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
     }
     needed, limit = sum(memory.values()), int(topology.device_memory)
     if needed > limit:  # a GPU's compiler does not mind
-        return Plan(flops, needed=needed, limit=limit)
+        return Plan(flops, needed, limit, memory)
     program = Program(compiled.as_text())
     precision = experiment.config.precision
     passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]
     collectives, traffic = program.collective_bytes(), program.memory_bytes()
     return Plan(
         flops=flops,
+        needed=needed,
+        limit=limit,
         memory=memory,
         collectives=collectives,
         memory_traffic=traffic,

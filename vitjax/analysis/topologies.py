@@ -152,7 +152,7 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
             str(chip.cores * math.prod(map(int, shape.split('x')))): shape for shape in chip.shapes
         }
         if size not in by_count:
-            names = ', '.join(f'{match[1]}-{count}' for count in by_count)
+            names = ', '.join(f'{match[1]}-{n} ({shape})' for n, shape in by_count.items())
             raise UserError(f'there is no {name}; there are {names}')
         size = by_count[size]
     sides = tuple(map(int, size.split('x')))

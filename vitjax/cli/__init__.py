@@ -25,6 +25,13 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are one line, without the usage, which --help shows."""
+
+    def error(self, message: str):
+        self.exit(2, f'{self.prog}: error: {message}\n')
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns 0 when done, 2 for a user's mistake, 1 for anything else."""
     own_process = argv is None
@@ -33,9 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         if '--debug' not in argv:
             # What fails in a thread, such as writing a checkpoint, is raised where it is waited for.
             sys.unraisablehook = threading.excepthook = lambda failure: None
-    parser = argparse.ArgumentParser(
-        prog='vitjax', description='From the local filter to the whole image.'
-    )
+    parser = _Parser(prog='vitjax', description='From the local filter to the whole image.')
     parser.add_argument('--version', action='store_true', help='print the version')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
     for name, help_text in COMMANDS.items():

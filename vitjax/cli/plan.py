@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return _search(config, topology, found, args.json)
     print(f'compiling for {topology} ...', file=sys.stderr, flush=True)
     row = _plan(config, topology, found)
-    print(json.dumps(row) if args.json else _table(row, topology))
+    print(json.dumps(row) if args.json else _table(row, topology.slices))
     return 0
 
 
@@ -158,28 +158,28 @@ def _line(row: dict) -> str:
     what = _setting(row['mesh'], row['remat'], row['batch_size'])
     if not row['fits']:
         return f'{what:<56} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
-    used = sum(row['memory'].values())
     return (
-        f'{what:<56} {_gib(used)} GiB a device, {_milliseconds(row)} ms a step, '
+        f'{what:<56} {_gib(row["needed"])} GiB a device, {_milliseconds(row)} ms a step, '
         f'{row["batch_size"] / row["step_time"]:,.0f} examples/s, bound by {row["bound"]}'
     )
 
 
-def _table(row: dict, topology) -> str:
+def _table(row: dict, slices: int) -> str:
     """A plan, a line a part: what, how much, and what that is made of."""
     title = (
         f'{row["model"]}, batch {row["batch_size"]}, {row["compute"]}, on {row["topology"]} '
         f'({row["chips"]} chips), mesh {_name(row["mesh"])}'
     )
-    rows = [('FLOPs', f'{row["flops"] / 1e12:,.3f} T', 'a step, matrix products and convolutions')]
-    if not row['fits']:
-        verdict = f'does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB a device'
-        return '\n'.join([title, verdict, *_columns(rows)])
-    used = sum(row['memory'].values())
-    verdict = f'fits: {_gib(used)} of {_gib(topology.device_memory)} GiB a device'
+    verdict = 'fits' if row['fits'] else 'does not fit'
+    verdict += f': {_gib(row["needed"])} of {_gib(row["limit"])} GiB a device'
+    flops = f'{row["flops"] / 1e12:,.3f} T'
     rows = [
         *((name, f'{_gib(size)} GiB', 'a device') for name, size in row['memory'].items()),
-        *rows,
+        ('FLOPs', flops, 'a step on all devices, matrix products and convolutions'),
+    ]
+    if not row['fits']:
+        return '\n'.join([title, verdict, *_columns(rows)])
+    rows += [
         *(
             (kind, f'{size / 2**20:,.1f} MiB', 'sent by a device a step')
             for kind, size in row['collectives'].items()
@@ -197,7 +197,7 @@ def _table(row: dict, topology) -> str:
     if row['unknown_loops']:
         names = ', '.join(row['unknown_loops'])
         rows.append(('loops counted once', str(len(row['unknown_loops'])), names))
-    if topology.slices > 1:
+    if slices > 1:
         rows.append(('between slices', 'not counted', 'the slower network that joins them'))
     return '\n'.join([title, verdict, *_columns(rows)])
 
