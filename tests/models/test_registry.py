@@ -290,6 +290,9 @@ def test_lists_are_tuples(name, overrides):
         ('vit_so400m14', {'pooling': 'cls', 'class_token': False}, 'needs class_token'),
         ('cnn_s', {'depth': 3}, "unknown argument of cnn_s 'depth'; did you mean 'stage_depth'?"),
         ('cnn_s', {'attention_maps': 0}, 'cnn_s: attention_maps must be at least 1, not 0'),
+        ('vit_s16', {'norm_epsilon': 'a'}, "vit_s16: norm_epsilon must be above 0, not 'a'"),
+        ('transformer_base', {'norm_epsilon': 0}, 'norm_epsilon must be above 0, not 0'),
+        ('cnn_s', {'dropout': 'a'}, r"cnn_s: dropout must be in \[0, 1\), not 'a'"),
         ('resnet18', {'width': 0}, 'resnet18: width must be at least 1, not 0'),
         (
             'r50_vit_b16',

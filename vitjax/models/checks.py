@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 import typing
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -31,15 +32,23 @@ def check_at_least(model: nn.Module, least: int, *names: str) -> None:
     for name in names:
         value = getattr(model, name)
         each = value if isinstance(value, tuple) else (value,)
-        if not all(x is None or (isinstance(x, numbers.Real) and x >= least) for x in each):
+        if not all(x is None or (_is_number(x) and x >= least) for x in each):
             raise ValueError(f'{name} must be at least {least}, not {value!r}')
 
 
 def check_rates(model: nn.Module, *names: str) -> None:
     """Each named field is a rate of dropout."""
     for name in names:
-        if not 0 <= getattr(model, name) < 1:
-            raise ValueError(f'{name} must be in [0, 1), not {getattr(model, name)}')
+        value = getattr(model, name)
+        if not _is_number(value) or not 0 <= value < 1:
+            raise ValueError(f'{name} must be in [0, 1), not {value!r}')
+
+
+def check_epsilon(model: nn.Module) -> None:
+    """What norms add to the variance is above 0."""
+    value = model.norm_epsilon
+    if not _is_number(value) or not value > 0:
+        raise ValueError(f'norm_epsilon must be above 0, not {value!r}')
 
 
 def check_heads(model: nn.Module) -> None:
@@ -82,3 +91,7 @@ def check_images(model: nn.Module, images: jax.Array) -> None:
             f'this model takes images [batch, {", ".join(map(str, expected))}], '
             f'not {list(images.shape)}; build or load it with another image_size or in_channels'
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real)

@@ -9,7 +9,13 @@ from flax import linen as nn
 from vitjax.layers.cache import Cache
 from vitjax.layers.positions import rotary_angles, sinusoidal
 from vitjax.layers.transformer import Decoder, Encoder
-from vitjax.models.checks import check_at_least, check_choices, check_heads, check_rates
+from vitjax.models.checks import (
+    check_at_least,
+    check_choices,
+    check_epsilon,
+    check_heads,
+    check_rates,
+)
 
 
 class Transformer(nn.Module):
@@ -69,6 +75,7 @@ class Transformer(nn.Module):
         check_at_least(self, 1, 'width', 'encoder_depth', 'decoder_depth', 'num_heads', 'mlp_dim')
         check_at_least(self, 1, 'max_positions')
         check_rates(self, 'dropout')
+        check_epsilon(self)
         check_heads(self)
         head = self.width // self.num_heads
         if (self.positions.startswith('sinusoidal') and self.width % 2) or (

@@ -14,6 +14,7 @@ from vitjax.layers.transformer import Encoder
 from vitjax.models.checks import (
     check_at_least,
     check_choices,
+    check_epsilon,
     check_images,
     check_rates,
     check_width,
@@ -110,8 +111,7 @@ class ViT(nn.Module):
         check_at_least(self, 1, 'representation_size', 'stem_depths', 'stem_width')
         check_at_least(self, 0, 'num_classes', 'num_registers')
         check_rates(self, 'dropout', 'drop_path')
-        if self.norm_epsilon <= 0:
-            raise ValueError(f'norm_epsilon must be above 0, not {self.norm_epsilon}')
+        check_epsilon(self)
         check_width(self)
         if self.pooling.startswith('cls') and self.class_token is False:
             raise ValueError(
