@@ -404,4 +404,11 @@ except ValueError as error:
 
 
 def test_a_path_here_is_a_plain_one(tmp_path):
-    assert type(to_path(str(tmp_path))) is type(Path(tmp_path))
+    for path in (str(tmp_path), f'{tmp_path}/a://b'):
+        assert type(to_path(path)) is type(Path(path))
+
+
+@pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///run'])
+def test_what_is_no_path_is_told_at_once(path):
+    with pytest.raises(UserError, match=rf'^{path}: a path is of a file or folder here, or gs://'):
+        to_path(path)

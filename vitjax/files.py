@@ -29,9 +29,13 @@ def to_path(text: str | Path) -> Path:
 
     Raises UserError where what reads buckets is not installed, or this bucket cannot be read.
     """
-    if not str(text).startswith(_BUCKETS):
+    scheme, mark, rest = str(text).partition('://')
+    if not mark or '/' in scheme:
         return Path(text)
-    _check_bucket(str(text).removeprefix(_BUCKETS).partition('/')[0])
+    bucket = rest.partition('/')[0]
+    if scheme != 'gs' or not bucket:
+        raise UserError(f'{text}: a path is of a file or folder here, or gs://BUCKET/...')
+    _check_bucket(bucket)
     from etils import epath
 
     return epath.Path(text)

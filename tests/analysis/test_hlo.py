@@ -205,3 +205,34 @@ ENTRY %main (x.1: bf16[8,4], y.1: bf16[4,16]) -> bf16[8,16] {
 
 def test_memory_traffic_of_a_product_on_a_gpu():
     assert Program(GPU).memory_bytes() == 2 * (8 * 4 + 4 * 16 + 8 * 16)
+
+
+SPARSECORE = """
+HloModule step, num_partitions=8
+
+%add.1 (a.1: f32[], b.1: f32[]) -> f32[] {
+  %a.1 = f32[] parameter(0)
+  %b.1 = f32[] parameter(1)
+  ROOT %sum.1 = f32[] add(%a.1, %b.1)
+}
+
+%called_computation (param_0.1: f32[192,1000], param_1.1: token[]) -> f32[192,1000] {
+  %param_1.1 = token[] parameter(1)
+  %param_0.1 = f32[192,1000]{1,0:T(8,128)} parameter(0)
+  ROOT %all-reduce.1 = f32[192,1000]{1,0:T(8,128)} all-reduce(%param_0.1), channel_id=21, replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add.1
+}, execution_thread="sparsecore"
+
+ENTRY %main (grads.1: f32[192,1000], token.1: token[]) -> f32[192,1000] {
+  %grads.1 = f32[192,1000]{1,0:T(8,128)} parameter(0)
+  %token.1 = token[] parameter(1)
+  %all-reduce.2.call-start = ((f32[192,1000]{1,0:T(8,128)}, token[]), f32[192,1000]{1,0:T(8,128)}) call-start(%grads.1, %token.1), async_execution_thread="sparsecore", to_apply=%called_computation
+  ROOT %all-reduce.2.call-done = f32[192,1000]{1,0:T(8,128)} call-done(%all-reduce.2.call-start)
+}
+"""
+
+
+def test_what_the_sparsecore_does_counts_once():
+    program = Program(SPARSECORE)
+    size = 192 * 1000 * 4
+    assert program.collective_bytes() == {'all-reduce': 2 * size * 7 // 8}
+    assert program.memory_bytes() == 2 * size

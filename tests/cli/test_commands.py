@@ -68,6 +68,26 @@ def test_a_mistake_in_the_arguments_is_one_line_too(words, message, capsys):
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ('--distributed', 'no TPU slice, Kubernetes or SLURM job'),
+        ('--process_id 0', 'go with --distributed'),
+        ('--distributed --coordinator h:1 --num_processes 2', 'go together'),
+        ('--distributed --coordinator h --num_processes 2 --process_id 0', 'must be HOST:PORT'),
+        ('--distributed --coordinator h:1 --num_processes 2 --process_id 2', 'not 2 of 2'),
+    ],
+)
+def test_a_mistake_about_processes(recipe, tmp_path, command, monkeypatch, words, message):
+    def initialize(*_):
+        raise ValueError('coordinator_address should be defined.')
+
+    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+    code, _, err = command('train', '--config', recipe, '--workdir', tmp_path, *words.split())
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert message in err
+
+
 def test_a_batch_that_does_not_divide_over_the_devices(recipe, vitjax, tmp_path):
     arguments = ('--config', recipe, '--workdir', tmp_path, '--config.batch_size=12')
     code, _, err = vitjax('train', *arguments, devices=8)

@@ -45,7 +45,7 @@ def test_a_table(planned, capsys):
     assert planned([FITTING], '--config.mesh.fsdp=16') == 0
     title, verdict, *rows = capsys.readouterr().out.splitlines()
     assert title.startswith('vit, batch 16, float32, on v5e:4x4 (16 chips), mesh data -1 x fsdp 16')
-    assert verdict == 'fits: 3.00 of 16.00 GiB a device'
+    assert verdict == 'fits: 3.00 GiB of 16.00 GiB a device'
     assert [row[:20].strip() for row in rows] == [
         *FITTING.memory,
         'FLOPs',
@@ -53,12 +53,12 @@ def test_a_table(planned, capsys):
         'memory traffic',
         'step time, estimate',
     ]
-    assert '5.00 ms   bound by memory: compute 1.00, memory 5.00' in rows[-1]
+    assert '5 ms   bound by memory: compute 1, memory 5, interconnect 0.1' in rows[-1]
 
 
 def test_what_does_not_fit_is_a_result(planned, capsys):
     assert planned([TOO_LARGE]) == 0
-    assert 'does not fit: 26.50 of 15.75 GiB a device' in capsys.readouterr().out
+    assert 'does not fit: 26.50 GiB of 15.75 GiB a device' in capsys.readouterr().out
     assert planned([TOO_LARGE], '--json') == 0
     row = json.loads(capsys.readouterr().out)
     assert row['fits'] is False
@@ -116,13 +116,11 @@ def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned
 def test_a_search_tries_larger_batches(planned, capsys, others, tried, largest, chosen):
     others = [plan if isinstance(plan, Plan) else taking(plan) for plan in others]
     assert planned([taking(1)] * MESHES + others, *SEARCH, '--json') == 0
-    out, err = capsys.readouterr()
-    sizes = [json.loads(line)['batch_size'] for line in out.splitlines()]
-    assert sizes == [64] * MESHES + tried
-    *_, found, recommended = err.splitlines()
-    assert found.startswith(f'largest batch that fits: {largest},')
-    assert ('--config.batch_size' in recommended) == (chosen != 64)
-    assert chosen == 64 or recommended.endswith(f'--config.batch_size={chosen}')
+    *rows, found = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row['batch_size'] for row in rows] == [64] * MESHES + tried
+    assert found['largest_batch_size'] == largest
+    sizes = [flag for flag in found['recommended'] if flag.startswith('--config.batch_size')]
+    assert sizes == ([f'--config.batch_size={chosen}'] if chosen != 64 else [])
 
 
 def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
@@ -130,6 +128,9 @@ def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
     assert capsys.readouterr().out.endswith('--config.batch_size=16\n')
     assert planned([TOO_LARGE] * (2 * MESHES + 3), *SEARCH) == 0
     assert 'recommended: none' in capsys.readouterr().out
+    assert planned([TOO_LARGE] * (2 * MESHES + 3), *SEARCH, '--json') == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last == {'recommended': None, 'largest_batch_size': None}
 
 
 @pytest.mark.parametrize(

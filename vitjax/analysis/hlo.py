@@ -16,10 +16,12 @@ _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|\w+_computations?)=(\{[^}]*\}|%?[\w.-]+)')
+# These run other computations. `call-start` is what a TPU's SparseCore does beside the rest.
+_CALLS = {'while', 'conditional', 'call', 'async-start', 'call-start'}
 # These move nothing themselves.
-_FREE = {
-    *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional'),
-    *('call', 'after-all', 'partition-id', 'replica-id', 'opt-barrier', 'iota', 'copy-done'),
+_FREE = _CALLS | {
+    *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'after-all'),
+    *('partition-id', 'replica-id', 'opt-barrier', 'iota', 'copy-done'),
 }
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 
@@ -98,7 +100,7 @@ class Program:
         def visit(name: str, count: int) -> None:
             times[name] += count
             for instruction in self.computations[name].values():
-                if instruction.opcode in ('while', 'conditional', 'call', 'async-start'):
+                if instruction.opcode in _CALLS:
                     runs = self._runs(instruction) if instruction.opcode == 'while' else 1
                     for called in instruction.called:
                         visit(called, count * runs)

@@ -109,20 +109,27 @@ def _search(config, topology, devices, as_json: bool) -> int:
             row = attempt(start['mesh'], start['remat'], size)
             if not row or row['fits'] != start['fits']:
                 break
-    out = sys.stderr if as_json else sys.stdout
     best = _fastest(rows, config.batch_size)
-    if not best:
-        print('recommended: none, nothing fits; take more chips', file=out)
-        return 0
-    flags = [f'--config.mesh.{axis}={size}' for axis, size in best['mesh'].items()]
-    if best['remat'] and not asked:
-        flags.append('--config.model.remat=True')
-    if best['batch_size'] != config.batch_size:
-        flags.append(f'--config.batch_size={best["batch_size"]}')
-    largest = max(row['batch_size'] for row in rows if row['fits'])
-    print(f'largest batch that fits: {largest}, of those that were tried', file=out)
-    print(f'recommended: {" ".join(flags)}', file=out)
+    flags = _flags(best, config.batch_size, asked) if best else None
+    largest = max((row['batch_size'] for row in rows if row['fits']), default=None)
+    if as_json:
+        print(json.dumps({'recommended': flags, 'largest_batch_size': largest}))
+    elif not best:
+        print('recommended: none, nothing fits; take more chips')
+    else:
+        print(f'largest batch that fits: {largest}, of those that were tried')
+        print(f'recommended: {" ".join(flags)}')
     return 0
+
+
+def _flags(best: dict, batch_size: int, remat: bool) -> list[str]:
+    """What makes the best of a recipe with this batch size, and with or without remat."""
+    flags = [f'--config.mesh.{axis}={size}' for axis, size in best['mesh'].items()]
+    if best['remat'] and not remat:
+        flags.append('--config.model.remat=True')
+    if best['batch_size'] != batch_size:
+        flags.append(f'--config.batch_size={best["batch_size"]}')
+    return flags
 
 
 def _fastest(rows: list[dict], batch_size: int) -> dict | None:
@@ -157,9 +164,9 @@ def _line(row: dict) -> str:
     """A plan in one line of a search."""
     what = _setting(row['mesh'], row['remat'], row['batch_size'])
     if not row['fits']:
-        return f'{what:<56} does not fit: {_gib(row["needed"])} of {_gib(row["limit"])} GiB'
+        return f'{what:<56} does not fit: {_size(row["needed"])} of {_size(row["limit"])}'
     return (
-        f'{what:<56} {_gib(row["needed"])} GiB a device, {_milliseconds(row)} ms a step, '
+        f'{what:<56} {_size(row["needed"])} a device, {_milliseconds(row)} ms a step, '
         f'{row["batch_size"] / row["step_time"]:,.0f} examples/s, bound by {row["bound"]}'
     )
 
@@ -171,26 +178,24 @@ def _table(row: dict, slices: int) -> str:
         f'({row["chips"]} chips), mesh {_name(row["mesh"])}'
     )
     verdict = 'fits' if row['fits'] else 'does not fit'
-    verdict += f': {_gib(row["needed"])} of {_gib(row["limit"])} GiB a device'
-    flops = f'{row["flops"] / 1e12:,.3f} T'
+    verdict += f': {_size(row["needed"])} of {_size(row["limit"])} a device'
+    flops = (
+        f'{row["flops"] / 1e9:,.3g} G' if row['flops'] < 1e11 else f'{row["flops"] / 1e12:,.2f} T'
+    )
     rows = [
-        *((name, f'{_gib(size)} GiB', 'a device') for name, size in row['memory'].items()),
+        *((name, _size(size), 'a device') for name, size in row['memory'].items()),
         ('FLOPs', flops, 'a step on all devices, matrix products and convolutions'),
     ]
     if not row['fits']:
         return '\n'.join([title, verdict, *_columns(rows)])
     rows += [
         *(
-            (kind, f'{size / 2**20:,.1f} MiB', 'sent by a device a step')
+            (kind, _size(size), 'sent by a device a step')
             for kind, size in row['collectives'].items()
         ),
-        (
-            'memory traffic',
-            f'{_gib(row["memory_traffic"])} GiB',
-            'read and written by a device a step',
-        ),
+        ('memory traffic', _size(row['memory_traffic']), 'read and written by a device a step'),
     ]
-    seconds = ', '.join(f'{name} {1000 * s:.2f}' for name, s in row['seconds'].items())
+    seconds = ', '.join(f'{name} {1000 * s:.3g}' for name, s in row['seconds'].items())
     rows.append(
         ('step time, estimate', f'{_milliseconds(row)} ms', f'bound by {row["bound"]}: {seconds}')
     )
@@ -206,9 +211,13 @@ def _columns(rows) -> list[str]:
     return [f'{what:<20}{much:>16}   {more}' for what, much, more in rows]
 
 
-def _gib(size: float) -> str:
-    return f'{size / 2**30:.2f}'
+def _size(size: float) -> str:
+    """Bytes, in a unit that shows them."""
+    for power, unit in ((30, 'GiB'), (20, 'MiB')):
+        if size >= 2**power / 10:
+            return f'{size / 2**power:,.2f} {unit}'
+    return f'{size / 2**10:,.2f} KiB'
 
 
 def _milliseconds(row: dict) -> str:
-    return f'{1000 * row["step_time"]:.2f}'
+    return f'{1000 * row["step_time"]:.3g}'

@@ -6,6 +6,7 @@ On several hosts, start the same command on each with --distributed.
 
 import argparse
 import contextlib
+import re
 import shlex
 import signal
 from pathlib import Path
@@ -26,16 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
-    from vitjax.errors import UserError
     from vitjax.files import to_path
 
-    if not args.distributed and (args.coordinator or args.num_processes or args.process_id):
-        raise UserError('--coordinator, --num_processes and --process_id go with --distributed')
-    if args.distributed:
-        import jax
-
-        # Before the config is read, which may take reading weights, and so JAX's devices.
-        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    # Before the config is read, which may take reading weights, and so JAX's devices.
+    _join(args)
     # Before the rest is imported, so that a mistake in the config answers at once.
     workdir = to_path(args.workdir)
     config = read_config(args.config, args.overrides)
@@ -49,6 +44,39 @@ def run(args: argparse.Namespace) -> int:
     if jax.process_index() == 0:
         _conclude(workdir, config, metrics)
     return 0
+
+
+def _join(args: argparse.Namespace) -> None:
+    """Makes one of all processes of the command, where that is asked for."""
+    from vitjax.errors import UserError
+
+    said = (args.coordinator, args.num_processes, args.process_id)
+    known = [value is not None for value in said]
+    if not args.distributed:
+        if any(known):
+            raise UserError('--coordinator, --num_processes and --process_id go with --distributed')
+        return
+    if any(known):
+        if not all(known):
+            raise UserError('--coordinator, --num_processes and --process_id go together')
+        if not re.fullmatch(r'.+:\d+', args.coordinator):
+            raise UserError(f'--coordinator must be HOST:PORT, not {args.coordinator!r}')
+        if not 0 <= args.process_id < args.num_processes:
+            raise UserError(
+                f'--process_id must be from 0 to --num_processes - 1, not {args.process_id} '
+                f'of {args.num_processes}'
+            )
+    import jax
+
+    try:
+        jax.distributed.initialize(*said)
+    except ValueError as error:
+        if any(known):
+            raise
+        raise UserError(
+            'no TPU slice, Kubernetes or SLURM job that says which process this is: give each '
+            '--coordinator HOST:PORT --num_processes N --process_id K'
+        ) from error
 
 
 @contextlib.contextmanager
