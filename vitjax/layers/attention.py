@@ -43,9 +43,13 @@ def lookup(
     similarity = similarity / temperature  # [..., T, S]
     if mask is not None:
         similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
-    weights = jax.nn.softmax(similarity, axis=-1)
+    # Softmax, but what is found is divided by its sum, which is less to do than to divide [..., T, S].
+    largest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
+    weights = jnp.exp(similarity - largest)
+    total = weights.sum(axis=-1, keepdims=True)  # [..., T, 1]
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
-    return (found, weights) if return_weights else found
+    found = (found / total).astype(value.dtype)
+    return (found, weights / total) if return_weights else found
 
 
 class MultiHeadAttention(nn.Module):
