@@ -1,4 +1,4 @@
-"""Fused attention equals the plain lookup; off a TPU, splash attention is interpreted."""
+"""Attention for each hardware equals the plain lookup; off a TPU, splash attention is interpreted."""
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,20 @@ def plain(query, key, value, mask):
 
 
 @MASKS
-def test_splash_attention_is_the_lookup_and_so_is_its_gradient(mask):
+@pytest.mark.parametrize('kernel', [fused.cpu_attention, fused.splash_attention])
+def test_a_kernel_is_the_lookup_and_so_is_its_gradient(kernel, mask):
     def learn(function):
         loss = lambda *inputs: (function(*inputs, mask) ** 2).sum()  # noqa: E731
         return function(QUERY, KEY, VALUE, mask), *jax.grad(loss, (0, 1, 2))(QUERY, KEY, VALUE)
 
-    for found, expected in zip(learn(fused.splash_attention), learn(plain), strict=True):
+    for found, expected in zip(learn(kernel), learn(plain), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_where_all_keys_are_hidden_the_result_is_a_number():
+@pytest.mark.parametrize('kernel', [fused.cpu_attention, fused.splash_attention])
+def test_where_all_keys_are_hidden_the_result_is_a_number(kernel):
     mask = PADDING & np.array([True, False])[:, None, None, None]
-    found = fused.splash_attention(QUERY, KEY, VALUE, mask)
+    found = kernel(QUERY, KEY, VALUE, mask)
     np.testing.assert_allclose(found[0], plain(QUERY, KEY, VALUE, None)[0], atol=1e-5)
     assert np.isfinite(found).all()
 
@@ -62,12 +64,13 @@ def test_what_cudnn_is_given_is_the_lookup(mask, monkeypatch):
 
 
 @pytest.mark.parametrize('weights', [False, True])
-def test_a_module_with_another_kernel_computes_the_same(weights):
+@pytest.mark.parametrize('kernel', ['cpu', 'splash'])
+def test_a_module_with_another_kernel_computes_the_same(kernel, weights):
     x = RNG.normal(size=(B, T, 64)).astype(np.float32)
     module = MultiHeadAttention(HEADS, kernel='xla')
     variables = module.init(jax.random.key(0), x)
     expected, _ = module.apply(variables, x)
-    found, kept = module.copy(kernel='splash').apply(variables, x, return_weights=weights)
+    found, kept = module.copy(kernel=kernel).apply(variables, x, return_weights=weights)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert (kept is not None) == weights
 
@@ -75,7 +78,8 @@ def test_a_module_with_another_kernel_computes_the_same(weights):
 @pytest.mark.parametrize(
     ('platform', 'dtype', 'queries', 'width', 'mask', 'expected'),
     [
-        ('cpu', 'bfloat16', 2048, 64, None, 'xla'),
+        ('cpu', 'bfloat16', 2048, 64, None, 'cpu'),
+        ('cpu', 'float32', 197, 64, (8, 1, 197, 197), 'cpu'),
         ('gpu', 'bfloat16', 196, 64, None, 'cudnn'),
         ('gpu', 'bfloat16', 197, 64, None, 'xla'),
         ('gpu', 'bfloat16', 196, 64, (8, 1, 1, 196), 'xla'),

@@ -43,13 +43,9 @@ def lookup(
     similarity = similarity / temperature  # [..., T, S]
     if mask is not None:
         similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
-    # Softmax, but what is found is divided by its sum, which is less to do than to divide [..., T, S].
-    largest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
-    weights = jnp.exp(similarity - largest)
-    total = weights.sum(axis=-1, keepdims=True)  # [..., T, 1]
+    weights = jax.nn.softmax(similarity, axis=-1)
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
-    found = (found / total).astype(value.dtype)
-    return (found, weights / total) if return_weights else found
+    return (found, weights) if return_weights else found
 
 
 class MultiHeadAttention(nn.Module):
@@ -60,7 +56,7 @@ class MultiHeadAttention(nn.Module):
       qkv_bias: whether query, key and value projections have a bias.
       qk_norm: LayerNorm of each head's queries and keys (Dehghani et al. 2023, section 2).
       norm_epsilon: of that LayerNorm.
-      kernel: 'xla' for the plain `lookup`, a fused kernel of `vitjax.layers.fused`, 'cudnn' or 'splash',
+      kernel: 'xla' for the plain `lookup`, one of `vitjax.layers.fused`, 'cpu', 'cudnn' or 'splash',
         or 'auto' for what suits the hardware, dtype and shapes. Where weights are asked for, `lookup`.
       dtype: of the computation; parameters are float32.
     """

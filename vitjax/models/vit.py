@@ -93,7 +93,7 @@ class ViT(nn.Module):
     layer_scale: float | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
-    attention_kernel: Literal['auto', 'xla', 'cudnn', 'splash'] = 'auto'
+    attention_kernel: Literal['auto', 'xla', 'cpu', 'cudnn', 'splash'] = 'auto'
     dropout: float = 0.0
     drop_path: float = 0.0
     scan: bool = False
