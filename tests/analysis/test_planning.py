@@ -9,6 +9,7 @@ from vitjax.analysis.flops import model_cost
 from vitjax.analysis.planning import Plan, meshes, roofline, used_and_limit
 from vitjax.analysis.topologies import CHIPS, parse_topology
 from vitjax.config import complete, read_config
+from vitjax.errors import UserError
 from vitjax.training.experiment import Experiment
 
 PLAN = """
@@ -66,6 +67,11 @@ def test_a_plan_names_what_binds(plans):
     assert plan.fits
     assert plan.step_time == plan.seconds[plan.bound] == max(plan.seconds.values()) > 0
     assert plan.unknown_loops == []
+
+
+def test_a_data_set_that_is_not_read_must_be_known(recipe):
+    with pytest.raises(UserError, match="unknown data set 'digit'; did you mean 'digits'"):
+        Experiment(read_config(str(recipe), {'data.name': 'digit'}), read_data=False)
 
 
 def test_roofline():

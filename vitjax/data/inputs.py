@@ -15,7 +15,7 @@ from vitjax.config import PREPROCESSING
 from vitjax.data.images import decode, to_picture
 from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.sources import UNREAD, Source, open_source
+from vitjax.data.sources import SOURCES, UNREAD, Source, check_name, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
 from vitjax.errors import CorruptExample
 from vitjax.files import read_json, write_atomically
@@ -116,6 +116,7 @@ def open_images(config: ml_collections.ConfigDict, training: bool = True) -> Ima
 
 def unread_images(config: ml_collections.ConfigDict) -> ImageData:
     """What a config says of its images, with none of them read: shapes, and an assumed epoch."""
+    check_name(config.data.name, SOURCES, 'data set')
     return ImageData(UNREAD, UNREAD, _preprocess(config), None, config)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vitjax.data.packing import Ragged, Rows, pack
 from vitjax.data.pipeline import eval_batches, reading, train_batches
-from vitjax.data.sources import UNREAD, Source, open_texts
+from vitjax.data.sources import TEXTS, UNREAD, Source, check_name, open_texts
 from vitjax.data.text import TextPreprocess, cut
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
@@ -143,6 +143,7 @@ def open_sentences(
 
 def unread_sentences(config: ml_collections.ConfigDict) -> TextData:
     """What a config says of its sentences, with none of them read: shapes, and an assumed epoch."""
+    check_name(config.data.name, TEXTS, 'data set of sentences')
     return TextData(UNREAD, UNREAD, UNREAD, None, {}, config)
 
 

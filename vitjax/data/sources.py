@@ -56,6 +56,12 @@ TEXTS: dict[str, Callable[[str | None, tuple[str, str]], Splits]] = {
 }
 
 
+def check_name(name: str, known: Mapping[str, Any], what: str) -> None:
+    """UserError if a data set is neither one of TFDS nor among `SOURCES` or `TEXTS`, whichever is given."""
+    if not name.startswith('tfds:') and name not in known:
+        raise unknown(what, name, [*known, 'tfds:NAME'])
+
+
 def open_source(name: str, split: str = 'train', path: str | None = None) -> Source:
     """Opens a data set of images, or a part of it.
 
@@ -67,12 +73,11 @@ def open_source(name: str, split: str = 'train', path: str | None = None) -> Sou
     Raises:
       UserError: unknown name or split, missing or malformed files, nothing in the split.
     """
+    check_name(name, SOURCES, 'data set')
     if name.startswith('tfds:'):
         splits = tfds.splits(name.removeprefix('tfds:'), path)
-    elif name in SOURCES:
-        splits = SOURCES[name](path)
     else:
-        raise unknown('data set', name, [*SOURCES, 'tfds:NAME'])
+        splits = SOURCES[name](path)
     return _open(name, splits, split, path)
 
 
@@ -86,12 +91,11 @@ def open_texts(
       languages: that of the sentences and that of the translations, as 'ko' and 'en'.
       split, path: as in `open_source`, whose errors it raises, too.
     """
+    check_name(name, TEXTS, 'data set of sentences')
     if name.startswith('tfds:'):
         splits = tfds.text_splits(name.removeprefix('tfds:'), path, languages)
-    elif name in TEXTS:
-        splits = TEXTS[name](path, languages)
     else:
-        raise unknown('data set of sentences', name, [*TEXTS, 'tfds:NAME'])
+        splits = TEXTS[name](path, languages)
     return _open(name, splits, split, path)
 
 
