@@ -245,6 +245,8 @@ def prepared(server, tmp_path, monkeypatch):
 
 def test_a_data_set_of_tfds_is_copied_once(server, prepared):
     here, place, kept = prepared
+    for name in ('', 'deeper/', 'deeper/file'):  # folders are objects too, if a console made them
+        server.put('here', f'tfds/vitjax_digits/1.0.0/{name}', b'')
     ours, theirs = (open_source('tfds:vitjax_digits', 'test', str(path)) for path in (here, place))
     assert ours.labels == theirs.labels
     for index in range(len(ours)):
