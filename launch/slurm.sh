@@ -18,10 +18,11 @@ source "$(dirname "$0")/common.sh"
 # 143 is what vitjax answers to SIGTERM once everything is saved.
 # shellcheck disable=SC2016
 requeue='status=$?; [ $status -ne 143 ] || scontrol requeue $SLURM_JOB_ID; exit $status'
-activate=". $(printf '%q' "${VENV:-$HOME/venv}/bin/activate")"
+activate=". $(quoted "${VENV:-$HOME/venv}/bin/activate")"
+cpus=${CPUS:-8}
 # srun does not take over from sbatch how many cores a task has.
-train="srun --cpus-per-task=${CPUS:-8} $(train_line "$@" --distributed)"
+train="srun --cpus-per-task=$cpus $(train_line "$@" --distributed)"
 run sbatch --job-name=vitjax --requeue --open-mode=append --signal=TERM@120 \
   --nodes="${NODES:-1}" --ntasks-per-node="${GPUS:-8}" --gpus-per-node="${GPUS:-8}" \
-  --cpus-per-task="${CPUS:-8}" --time="${TIME:-24:00:00}" \
+  --cpus-per-task="$cpus" --time="${TIME:-24:00:00}" \
   --wrap="$activate; $train; $requeue"

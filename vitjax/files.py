@@ -82,11 +82,12 @@ def copy_here(path: Path, target: Path) -> None:
         raise RunError(f'cannot copy {path} to {target}: {_reason(error)}') from error
 
 
-def kept_copy(folder: Path, names: Collection[str]) -> Path:
-    """A folder in the user's cache that has these files of a folder in a bucket.
+def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str]) -> Path:
+    """A folder in the user's cache that has the files of a folder in a bucket, but those to leave out.
 
     What is there already, of the same size and time, is not copied again. Processes of one machine
-    wait for each other. RunError if the bucket or the disk does not let it.
+    wait for each other. RunError if a file that is needed is missing, or the bucket or the disk does
+    not let it.
     """
     from filelock import FileLock
 
@@ -95,9 +96,11 @@ def kept_copy(folder: Path, names: Collection[str]) -> Path:
         here.mkdir(parents=True, exist_ok=True)
         with FileLock(here / '.lock'):
             listed = _filesystem().ls(str(folder), detail=True)
-            entries = {entry['name'].rpartition('/')[2]: entry for entry in listed}
-            if missing := sorted(set(names) - set(entries)):
+            files = (entry for entry in listed if entry['type'] == 'file')
+            entries = {entry['name'].rpartition('/')[2]: entry for entry in files}
+            if missing := sorted(set(needed) - set(entries)):
                 raise RunError(f'{folder / missing[0]}: no such file')
+            names = set(entries) - set(leave_out) - {''}  # '' is the folder, if a console made it
             new = [name for name in names if not _is_copy(here / name, entries[name])]
             if new:
                 size = sum(entries[name]['size'] for name in new)

@@ -13,7 +13,7 @@ from typing import Any
 from vitjax.data.images import EncodedImage
 from vitjax.data.pairs import Pairs
 from vitjax.errors import CorruptExample, UserError
-from vitjax.files import is_local, kept_copy, subfolders, to_path
+from vitjax.files import is_local, kept_copy, to_path
 
 _CATALOG = 'https://www.tensorflow.org/datasets/catalog/overview'
 _TENSORFLOW = 'pip install tensorflow-cpu'
@@ -150,10 +150,9 @@ def _at_hand(builder: Any, split: str) -> Any:
         return builder
     import tensorflow_datasets as tfds
 
-    records = {name for part in builder.info.splits.values() for name in part.filenames}
-    others = {path.name for path in folder.iterdir()} - records - {*subfolders(folder)}
-    here = kept_copy(folder, [*others, *builder.info.splits[split].filenames])
-    return tfds.builder_from_directory(here)
+    records = {name: set(part.filenames) for name, part in builder.info.splits.items()}
+    needed = records.pop(split)
+    return tfds.builder_from_directory(kept_copy(folder, needed, set().union(*records.values())))
 
 
 def _folder(builder: Any) -> Path:

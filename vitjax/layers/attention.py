@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.choices import check_choice
-from vitjax.layers.fused import FUSED, choose_kernel, platform
+from vitjax.layers.fused import FUSED, choose_kernel, platform, similarities
 from vitjax.layers.positions import rotate
 
 
@@ -39,11 +39,7 @@ def lookup(
       [..., T, any] in the dtype of `value`; with the weights [..., T, S], float32, if asked for.
       Similarities and softmax are float32 whatever the dtype of the arguments.
     """
-    similarity = jnp.einsum('...td,...sd->...ts', query, key, preferred_element_type=jnp.float32)
-    similarity = similarity / temperature  # [..., T, S]
-    if mask is not None:
-        similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
-    weights = jax.nn.softmax(similarity, axis=-1)
+    weights = jax.nn.softmax(similarities(query, key, temperature, mask), axis=-1)  # [..., T, S]
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
     return (found, weights) if return_weights else found
 

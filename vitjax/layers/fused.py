@@ -44,6 +44,20 @@ def choose_kernel(query: jax.Array, key: jax.Array, mask: jax.Array | None, plat
     return 'xla'
 
 
+def similarities(
+    query: jax.Array, key: jax.Array, temperature: float | jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    """query [..., T, d], key [..., S, d] -> query . key / temperature, [..., T, S] float32; see `lookup`.
+
+    Where the mask is False they are as low as can be.
+    """
+    similarity = jnp.einsum('...td,...sd->...ts', query, key, preferred_element_type=jnp.float32)
+    similarity = similarity / temperature
+    if mask is not None:
+        similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
+    return similarity
+
+
 def cpu_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
@@ -52,11 +66,7 @@ def cpu_attention(
     Forward and backward pass go over these fewer times, which CPUs gain by. On a TPU, whose compiler
     fuses the passes of a softmax, it would be more traffic.
     """
-    scale = query.shape[-1] ** -0.5
-    similarity = jnp.einsum('...td,...sd->...ts', query, key, preferred_element_type=jnp.float32)
-    similarity = similarity * scale  # [B, h, T, S]
-    if mask is not None:
-        similarity = jnp.where(mask, similarity, jnp.finfo(similarity.dtype).min)
+    similarity = similarities(query, key, query.shape[-1] ** 0.5, mask)  # [B, h, T, S]
     weights = jnp.exp(similarity - jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True)))
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
     return (found / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)

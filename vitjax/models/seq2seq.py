@@ -61,9 +61,8 @@ class Transformer(nn.Module):
     norm_position: Literal['pre', 'post'] = 'post'
     activation: Literal['relu', 'gelu_tanh', 'gelu', 'quick_gelu', 'silu'] = 'relu'
     norm_epsilon: float = 1e-6
-    attention_kernel: Literal['auto', 'xla', 'cpu', 'cudnn'] = (
-        'auto'  # the decoder's mask is no splash
-    )
+    # No 'splash', for which the decoder's mask is none.
+    attention_kernel: Literal['auto', 'xla', 'cpu', 'cudnn'] = 'auto'
     dropout: float = 0.0
     scan: bool = False
     remat: bool = False
