@@ -76,16 +76,24 @@ def test_a_data_set_that_is_not_read_must_be_known(recipe):
 
 def test_roofline():
     chip = CHIPS['v5e']
-    topology = parse_topology('v5e:2x4', slices=2)
-    seconds = roofline(topology, 16 * chip.flops, 2 * chip.memory_bandwidth, 3 * chip.interconnect)
-    assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 3})
+    topology = parse_topology('v5e:16x16')
+    amounts = 256 * chip.flops, 2 * chip.memory_bandwidth, 3 * 4 * chip.link
+    times = {'compute': 1, 'memory': 2, 'interconnect': 3}
+    assert roofline(topology, *amounts) == pytest.approx(times)
+    two = parse_topology('v5e:16x16', slices=2)
+    seconds = roofline(two, *amounts, network=4 * chip.network)
+    assert seconds == pytest.approx(times | {'compute': 0.5, 'network': 4})
 
 
 def test_two_devices_share_a_chip():
     chip = CHIPS['tpu7x']
-    topology = parse_topology('tpu7x:2x2x1')
-    seconds = roofline(topology, 4 * chip.flops, chip.memory_bandwidth, chip.interconnect)
-    assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 2})
+    topology = parse_topology('tpu7x:2x2x1', slices=2)
+    seconds = roofline(topology, 8 * chip.flops, chip.memory_bandwidth, 2 * chip.link, chip.network)
+    assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 2, 'network': 2})
+
+
+def test_a_chip_alone_sends_nothing():
+    assert roofline(parse_topology('v5e:1x1'), 1, 1, 0)['interconnect'] == 0
 
 
 @pytest.mark.parametrize(

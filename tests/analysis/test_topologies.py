@@ -40,6 +40,20 @@ def test_names(name, expected, chips):
 def test_slices():
     topology = parse_topology('v5e:2x2', slices=3)
     assert (str(topology), topology.chips) == ('3 x v5e:2x2', 12)
+    assert topology.devices_a_slice == 4
+    assert parse_topology('tpu7x:2x2x1', slices=2).devices_a_slice == 8
+
+
+@pytest.mark.parametrize(
+    ('name', 'links'),
+    [
+        *(('v5e:1x1', 0), ('v5e:2x2', 2), ('v5e:2x4', 2.5), ('v5e:8x8', 3.5), ('v6e:8x16', 3.75)),
+        *(('v5e:16x16', 4), ('v4:2x2x1', 2), ('v5p:2x2x4', 3.5), ('v5p:4x4x4', 6), ('h100x8', 1)),
+    ],
+)
+def test_links_of_a_chip(name, links):
+    topology = parse_topology(name)
+    assert topology.interconnect == links * topology.chip.link
 
 
 @pytest.mark.parametrize(

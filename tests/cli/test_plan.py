@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import re
@@ -54,6 +55,14 @@ def test_a_table(planned, capsys):
         'step time, estimate',
     ]
     assert '5 ms   bound by memory: compute 1, memory 5, interconnect 0.1' in rows[-1]
+
+
+def test_what_goes_between_slices(planned, capsys):
+    plan = dataclasses.replace(FITTING, network=2**20, seconds=FITTING.seconds | {'network': 0.01})
+    assert planned([plan], '--num_slices', '2') == 0
+    *_, network, _, time = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r'network +1.00 MiB +sent a step to other slices or machines', network)
+    assert 'bound by network' in time
 
 
 def test_what_does_not_fit_is_a_result(planned, capsys):

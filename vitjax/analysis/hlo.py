@@ -9,6 +9,9 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Iterator
+
+import numpy as np
 
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
@@ -113,9 +116,36 @@ class Program:
 
         Counted as by the ring algorithms in a group of g devices: of the bytes it starts with, a device
         sends (g - 1) times as many in an all-gather, (g - 1) / g of them in a reduce-scatter and an
-        all-to-all, twice that in an all-reduce, and all of them in a collective-permute.
+        all-to-all, twice that in an all-reduce, and all of them in a collective-permute. What TPUs
+        send to other slices is not among them.
         """
         sent = collections.Counter()
+        for kind, size, _ in self._collectives():
+            sent[kind] += round(size)
+        return {kind: sent[kind] for kind in COLLECTIVES if sent[kind]}
+
+    def network_bytes(self, island: int) -> int:
+        """Bytes that a device sends beyond its island in one run, by the same algorithms.
+
+        Args:
+          island: devices of a slice of TPUs or a machine of GPUs; a slower network joins them.
+        """
+        total = 0.0
+        for _, size, attributes in self._collectives():
+            total += size * _share_beyond(attributes, self._devices, island)
+        # TPUs add up within a slice first, then through their hosts.
+        for name, times in self.executions.items():
+            for instruction in self.computations[name].values():
+                transfer = re.search(r'_megascale_transfer_type="(\w+)"', instruction.attributes)
+                if instruction.opcode == 'send' and transfer:
+                    kind = transfer[1].lower().replace('_', '-')
+                    slices = re.search(r'_megascale_target="\{([\d,]+)\}', instruction.attributes)
+                    share = _share(kind, slices[1].count(',') + 1)
+                    total += times * instruction.arrays[0].bytes * share
+        return round(total)
+
+    def _collectives(self) -> Iterator[tuple[str, float, str]]:
+        """(kind, bytes that a device sends in all runs, attributes) of each collective."""
         for name, times in self.executions.items():
             # The parts of an asynchronous collective, each in a fusion, share its channel.
             seen = set()
@@ -128,8 +158,8 @@ class Program:
                 if inside.startswith('all-reduce-scatter'):
                     kind = 'reduce-scatter'
                 size = sum(a.bytes for a in self._operand_arrays(inside, instruction))
-                sent[kind] += round(times * size * self._share(kind, instruction))
-        return {kind: sent[kind] for kind in COLLECTIVES if sent[kind]}
+                group = len(first_group(instruction.attributes, self._devices))
+                yield kind, times * size * _share(kind, group), instruction.attributes
 
     def memory_bytes(self) -> int:
         """Bytes that a device reads from and writes to its main memory in one run.
@@ -179,15 +209,6 @@ class Program:
             added = next(instruction for instruction in body.values() if instruction.is_root)
         steps = [body[operand] for operand in added.operands if body[operand].opcode == 'constant']
         return int(steps[0].attributes) if added.opcode == 'add' and len(steps) == 1 else None
-
-    def _share(self, kind: str, instruction: Instruction) -> float:
-        """Bytes sent for each byte of the operands."""
-        if kind == 'collective-permute':
-            return 1
-        group = group_size(instruction.attributes) or self._devices
-        if kind == 'all-gather':
-            return group - 1
-        return (2 if kind == 'all-reduce' else 1) * (group - 1) / group
 
     def _operand_arrays(self, name: str, instruction: Instruction) -> list[Array]:
         known = self.computations[name]
@@ -271,23 +292,62 @@ class Program:
         return whole
 
 
-def group_size(attributes: str) -> int | None:
-    """Devices in each of the groups of a collective; None where all are one group.
+def first_group(attributes: str, devices: int) -> np.ndarray:
+    """Ids of the devices in the first group of a collective; the others are as large.
 
-    >>> group_size('replica_groups={{0,1},{2,3}}'), group_size('replica_groups=[2,4]<=[8]')
-    (2, 4)
-    >>> group_size("replica_groups=mesh['a'=4,'b'=2] {'a','b':(1)2}")
-    8
+    >>> first_group('replica_groups={{0,1},{2,3}}', 4), first_group('replica_groups=[2,4]<=[8]', 8)
+    (array([0, 1]), array([0, 1, 2, 3]))
+    >>> first_group("replica_groups=mesh['a'=4,'b'=2] {'a':(1)2}", 8)
+    array([0, 4])
     """
     if match := re.search(r'replica_groups=\{\{([\d,]+)\}', attributes):
-        return match[1].count(',') + 1
-    if match := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
-        return int(match[1])
-    if match := re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}', attributes):
-        axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
-        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match[2])
-        return math.prod(int(part) if part else axes[name] for name, part in parts)
-    return None
+        return np.array(_numbers(match[1]))
+    if match := re.search(r'replica_groups=\[\d+,(\d+)\]<=(\S+)', attributes):
+        return _ids(match[2]).ravel()[: int(match[1])]
+    match = re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\]([^{]*)\{([^}]*)\}', attributes)
+    if not match:
+        return np.arange(devices)
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+    places = {name: np.zeros(1, int) for name in sizes}
+    # All of an axis, or of an axis cut into (before, size, after) the middle part.
+    for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", match[3]):
+        before, size = int(before or 1), int(size or sizes[name])
+        steps = np.arange(size) * (sizes[name] // (before * size))
+        places[name] = np.add.outer(places[name], steps).ravel()
+    order = re.search(r'device_ids=\((\S+)\)', match[2])
+    ids = _ids(order[1]) if order else np.arange(math.prod(sizes.values()))
+    return ids.reshape(*sizes.values())[np.ix_(*places.values())].ravel()
+
+
+def _ids(order: str) -> np.ndarray:
+    """Ids of devices, as `[4,2]T(1,0)` orders them: counted in that shape, then transposed."""
+    shape, axes = re.match(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', order).groups()
+    ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
+    return ids.transpose(_numbers(axes)) if axes else ids
+
+
+def _numbers(listed: str) -> list[int]:
+    return [int(number) for number in listed.split(',')]
+
+
+def _share(kind: str, group: int) -> float:
+    """Bytes that each device of a group sends in a collective, for each byte that it starts with."""
+    if kind == 'collective-permute':
+        return 1
+    if kind == 'all-gather':
+        return group - 1
+    return (2 if kind == 'all-reduce' else 1) * (group - 1) / group
+
+
+def _share_beyond(attributes: str, devices: int, island: int) -> float:
+    """Of what a device sends in a collective, the part that goes to another island of devices."""
+    if pairs := re.search(r'source_target_pairs=\{(.*?)\}\}', attributes):
+        ends = np.array(_numbers(re.sub(r'[{}]', '', pairs[1]))).reshape(-1, 2) // island
+        return float(np.mean(ends[:, 0] != ends[:, 1]))
+    islands = first_group(attributes, devices) // island
+    # A ring of devices leaves each of its islands once.
+    count = len(set(islands))
+    return count / len(islands) if count > 1 else 0
 
 
 def _split(rest: str) -> tuple[str, str]:

@@ -28,7 +28,8 @@ class Plan:
       flops: of matrix products and convolutions, on all devices together.
       needed, limit: bytes a device that the step takes, and that there are.
       memory: `needed` by what holds them, empty where the compiler refuses a step that does not fit.
-      collectives: bytes that a device sends, by kind.
+      collectives: bytes that a device sends, by kind; between slices of TPUs not.
+      network: bytes that a device sends to other slices or, of GPUs, machines.
       memory_traffic: bytes that a device reads and writes.
       seconds: that each resource takes at its full rate.
       unknown_loops: loops whose length could not be told; they count once.
@@ -39,6 +40,7 @@ class Plan:
     limit: int
     memory: dict[str, int] = dataclasses.field(default_factory=dict)
     collectives: dict[str, int] = dataclasses.field(default_factory=dict)
+    network: int = 0
     memory_traffic: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     unknown_loops: tuple[str, ...] = ()
@@ -90,33 +92,42 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
     precision = experiment.config.precision
     passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]
     collectives, traffic = program.collective_bytes(), program.memory_bytes()
+    network = program.network_bytes(topology.devices_a_slice) if topology.slices > 1 else 0
     return Plan(
         flops=flops,
         needed=needed,
         limit=limit,
         memory=memory,
         collectives=collectives,
+        network=network,
         memory_traffic=traffic,
-        seconds=roofline(topology, passes * flops, traffic, sum(collectives.values())),
+        seconds=roofline(topology, passes * flops, traffic, sum(collectives.values()), network),
         unknown_loops=tuple(program.unknown_loops),
     )
 
 
-def roofline(topology: Topology, flops: float, memory: float, sent: float) -> dict[str, float]:
+def roofline(
+    topology: Topology, flops: float, memory: float, sent: float, network: float = 0
+) -> dict[str, float]:
     """Seconds that each resource takes at its full rate.
 
     Args:
       topology: the chips.
       flops: bfloat16 operations on all devices together.
       memory: bytes that a device reads and writes.
-      sent: bytes that a device sends.
+      sent: bytes that a device sends over the links within a slice or machine.
+      network: bytes that it sends between slices or machines, of which there may be one.
     """
     chip = topology.chip
-    return {
+    seconds = {
         'compute': flops / topology.chips / chip.flops,
         'memory': memory * chip.devices / chip.memory_bandwidth,
-        'interconnect': sent * chip.devices / chip.interconnect,
+        # A chip alone has no links and sends nothing.
+        'interconnect': sent and sent * chip.devices / topology.interconnect,
     }
+    if topology.slices > 1:
+        seconds['network'] = network * chip.devices / chip.network
+    return seconds
 
 
 def used_and_limit(message: str) -> tuple[int, int]:

@@ -23,7 +23,8 @@ class Chip:
       flops: bfloat16 operations a second.
       memory: bytes.
       memory_bandwidth: bytes a second.
-      interconnect: bytes a second that a chip sends over all its links together.
+      link: bytes a second that a TPU sends to one neighbour, or a GPU over all of NVLink.
+      network: bytes a second that a chip sends to other slices or machines.
       shapes: arrangements of chips that are rented.
       devices: of JAX, in a chip.
       cores: in a chip, as names such as v5p-8 count them.
@@ -33,7 +34,8 @@ class Chip:
     flops: float
     memory: float
     memory_bandwidth: float
-    interconnect: float
+    link: float
+    network: float
     shapes: tuple[str, ...]
     devices: int = 1
     cores: int = 1
@@ -67,13 +69,14 @@ _CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'
 
 # FLOPs, memory and its bandwidth: https://docs.cloud.google.com/tpu/docs/ v5e, v5p, v6e and tpu7x; for v4,
 # and the bandwidth of tpu7x: https://jax-ml.github.io/scaling-book/tpus/, "TPU Specs". That has the rates
-# of the links, too, one way; a chip has four of them in a 2-D torus and six in a 3-D one.
+# of the links, too, one way. What joins slices is the data centre's network: 25 Gb/s a chip of v5e, 50 of
+# v5p (and taken for v4), 100 of v6e and tpu7x.
 CHIPS = {
-    'v4': Chip(275e12, 32 * 2**30, 1.2e12, 6 * 45e9, _CUBES, cores=2),
-    'v5e': Chip(197e12, 16 * 2**30, 0.819e12, 4 * 45e9, _FLAT),
-    'v5p': Chip(459e12, 95 * 2**30, 2.765e12, 6 * 90e9, _CUBES, cores=2),
-    'v6e': Chip(918e12, 32 * 2**30, 1.638e12, 4 * 90e9, _FLAT),
-    'tpu7x': Chip(2307e12, 192 * 2**30, 7.4e12, 6 * 90e9, _CUBES, devices=2, cores=2),
+    'v4': Chip(275e12, 32 * 2**30, 1.2e12, 45e9, 6.25e9, _CUBES, cores=2),
+    'v5e': Chip(197e12, 16 * 2**30, 0.819e12, 45e9, 3.125e9, _FLAT),
+    'v5p': Chip(459e12, 95 * 2**30, 2.765e12, 90e9, 6.25e9, _CUBES, cores=2),
+    'v6e': Chip(918e12, 32 * 2**30, 1.638e12, 90e9, 12.5e9, _FLAT),
+    'tpu7x': Chip(2307e12, 192 * 2**30, 7.4e12, 90e9, 12.5e9, _CUBES, devices=2, cores=2),
 }
 
 _MACHINE = ('1', '2', '4', '8')
@@ -83,13 +86,14 @@ _B200 = _gpu(10, 148, 128, 1.965, 132644864, 228 * 2**10)
 
 # NVIDIA's data sheets of the SXM modules: bfloat16 without sparsity, memory and its bandwidth, and half of
 # NVLink's rate, which counts both ways. https://www.nvidia.com/en-us/data-center/ a100, h100, h200 and hgx.
+# Between machines: one network card a GPU, of 200 Gb/s in a DGX A100, 400 in the later ones.
 # What the compiler has to know, and the memory of A100, H100 and B200 in bytes, is as XLA's own
 # descriptions of these GPUs have it (xla/backends/gpu/target_config/specs).
 CHIPS |= {
-    'a100': Chip(312e12, 85100068864, 2.039e12, 300e9, _MACHINE, target=_A100),
-    'h100': Chip(989e12, 84942979072, 3.35e12, 450e9, _MACHINE, target=_H100),
-    'h200': Chip(989e12, 141e9, 4.8e12, 450e9, _MACHINE, target=_H100),
-    'b200': Chip(2250e12, 191514411008, 8e12, 900e9, _MACHINE, target=_B200),
+    'a100': Chip(312e12, 85100068864, 2.039e12, 300e9, 25e9, _MACHINE, target=_A100),
+    'h100': Chip(989e12, 84942979072, 3.35e12, 450e9, 50e9, _MACHINE, target=_H100),
+    'h200': Chip(989e12, 141e9, 4.8e12, 450e9, 50e9, _MACHINE, target=_H100),
+    'b200': Chip(2250e12, 191514411008, 8e12, 900e9, 50e9, _MACHINE, target=_B200),
 }
 _ALIASES = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'v7x': 'tpu7x', 'trillium': 'v6e'}
 
@@ -118,6 +122,24 @@ class Topology:
     @property
     def chips(self) -> int:
         return self.slices * math.prod(map(int, self.shape.split('x')))
+
+    @property
+    def interconnect(self) -> float:
+        """Bytes a second that a chip sends within its slice over all its links, on average.
+
+        The sides of a slice are rings where the slice is made of cubes of 4x4x4, or where a flat one
+        takes a pod's whole side of 16; elsewhere chips at the ends of a side have one neighbour less.
+        """
+        if self.chip.target:
+            return self.chip.link
+        sides = [int(side) for side in self.shape.split('x')]
+        cubes = len(sides) == 3 and all(side % 4 == 0 for side in sides)
+        links = sum(2 if cubes or side == 16 else 2 * (side - 1) / side for side in sides)
+        return links * self.chip.link
+
+    @property
+    def devices_a_slice(self) -> int:
+        return self.chips * self.chip.devices // self.slices
 
 
 def parse_topology(name: str, slices: int = 1) -> Topology:

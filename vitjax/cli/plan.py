@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return _search(config, topology, found, args.json)
     print(f'compiling for {topology} ...', file=sys.stderr, flush=True)
     row = _plan(config, topology, found)
-    print(json.dumps(row) if args.json else _table(row, topology.slices))
+    print(json.dumps(row) if args.json else _table(row))
     return 0
 
 
@@ -171,7 +171,7 @@ def _line(row: dict) -> str:
     )
 
 
-def _table(row: dict, slices: int) -> str:
+def _table(row: dict) -> str:
     """A plan, a line a part: what, how much, and what that is made of."""
     title = (
         f'{row["model"]}, batch {row["batch_size"]}, {row["compute"]}, on {row["topology"]} '
@@ -189,12 +189,12 @@ def _table(row: dict, slices: int) -> str:
     if not row['fits']:
         return '\n'.join([title, verdict, *_columns(rows)])
     rows += [
-        *(
-            (kind, _size(size), 'sent by a device a step')
-            for kind, size in row['collectives'].items()
-        ),
-        ('memory traffic', _size(row['memory_traffic']), 'read and written by a device a step'),
+        (kind, _size(size), 'sent by a device a step') for kind, size in row['collectives'].items()
     ]
+    if 'network' in row['seconds']:
+        rows.append(('network', _size(row['network']), 'sent a step to other slices or machines'))
+    traffic = 'read and written by a device a step'
+    rows.append(('memory traffic', _size(row['memory_traffic']), traffic))
     seconds = ', '.join(f'{name} {1000 * s:.3g}' for name, s in row['seconds'].items())
     rows.append(
         ('step time, estimate', f'{_milliseconds(row)} ms', f'bound by {row["bound"]}: {seconds}')
@@ -202,8 +202,6 @@ def _table(row: dict, slices: int) -> str:
     if row['unknown_loops']:
         names = ', '.join(row['unknown_loops'])
         rows.append(('loops counted once', str(len(row['unknown_loops'])), names))
-    if slices > 1:
-        rows.append(('between slices', 'not counted', 'the slower network that joins them'))
     return '\n'.join([title, verdict, *_columns(rows)])
 
 
