@@ -24,6 +24,7 @@ STEPS = {1: 300, 10: 600}
 DIGITS = {
     'data.name': 'digits',
     'data.path': None,
+    'batch_size': 32,
     'steps': 20,
     'schedule.warmup': 2,
     'checkpoint.every': None,
