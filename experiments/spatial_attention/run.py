@@ -30,7 +30,7 @@ def rows(options):
     clutters, attentions, steps = (0, 24), ('none', 'sigmoid', 'softmax'), {}
     if options.quick:
         clutters, attentions = (24,), ('none', 'sigmoid')
-        steps = {'steps': 20, 'schedule.warmup': 2}
+        steps = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
     for pieces in clutters:
         folder = options.output / 'data' / str(pieces)
         drawn = {part: clutter(part, pieces) for part in ('train', 'test')}
