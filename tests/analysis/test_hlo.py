@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitjax.analysis.hlo import Program, first_group
+from vitjax.analysis.hlo import Program, groups
 
 # Compiled on eight devices: a collective of each kind of known size, in a loop of three and outside.
 COLLECTIVES = """
@@ -36,7 +36,8 @@ for kind, function in functions.items():
         compiled = jax.jit(sharded).lower(jax.ShapeDtypeStruct((32, 128), jnp.float32)).compile()
         program = Program(compiled.as_text())
         found[f'{kind} {name}'] = [program.collective_bytes(), program.unknown_loops]
-        found[f'{kind} {name}'].append([program.network_bytes(island) for island in (8, 4, 2, 1)])
+        for islands in ((8, 4, 2, 1), (3, 6)):
+            found[f'{kind} {name}'].append([program.network_bytes(size) for size in islands])
 print(json.dumps(found))
 """
 
@@ -71,35 +72,44 @@ def test_bytes_of_compiled_collectives(found, kind, sent):
     assert found[f'{kind} loop'][:2] == [{kind: 3 * sent}, []]
 
 
-@pytest.mark.parametrize('kind', ['all-reduce', 'all-gather', 'collective-permute'])
-def test_bytes_that_leave_an_island(found, kind):
-    """The groups are devices 0 to 3 and 4 to 7, each a ring: in pairs, every other step leaves one."""
+@pytest.mark.parametrize(
+    ('kind', 'share'),
+    [
+        *(('all-reduce', 1 / 2), ('all-gather', 1 / 2), ('collective-permute', 1 / 2)),
+        ('all-to-all', 2 / 3),
+    ],
+)
+def test_bytes_that_leave_an_island(found, kind, share):
+    """The groups are devices 0 to 3 and 4 to 7, rings: of pairs of them, every other step leaves one."""
     (sent,) = found[f'{kind} once'][0].values()
-    assert found[f'{kind} once'][2] == [0, 0, sent / 2, sent]
-    assert found[f'{kind} loop'][2] == [0, 0, 3 * sent / 2, 3 * sent]
+    assert found[f'{kind} once'][2] == [0, 0, share * sent, sent]
+    assert found[f'{kind} loop'][2] == [0, 0, 3 * share * sent, 3 * sent]
+
+
+def test_islands_that_cut_some_groups_and_not_others(found):
+    (sent,) = found['all-reduce once'][0].values()
+    # Of islands of three devices 0 to 3 and 4 to 7 each lie in two, of six the first lies in one.
+    assert found['all-reduce once'][3] == [2 / 4 * sent, 1 / 4 * sent]
 
 
 @pytest.mark.parametrize(
-    ('attributes', 'devices', 'group'),
+    ('attributes', 'devices', 'expected'),
     [
-        ('replica_groups={{0,1,2,3}}, use_global_device_ids=true', 4, [0, 1, 2, 3]),
-        ('replica_groups={{0},{1}}', 2, [0]),
-        ('replica_groups=[2,4]<=[8]', 8, [0, 1, 2, 3]),
-        ('replica_groups=[32,8]<=[16,16]T(1,0), dimensions={0}', 256, range(0, 128, 16)),
-        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}, x={'axis_1'}", 8, [0, 2, 4, 6]),
-        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8, range(8)),
-        ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}", 8, [0, 1, 2, 3]),
-        ("replica_groups=mesh['axis_0'=8] {'axis_0':(1)2,'axis_0':(4)2}", 8, [0, 1, 4, 5]),
-        (
-            "replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'a'}, dimensions={1}",
-            16,
-            range(8),
-        ),
-        ('replica_groups={}', 3, [0, 1, 2]),
+        ('replica_groups={{0,1,2,3}}, use_global_device_ids=true', 4, [[0, 1, 2, 3]]),
+        ('replica_groups={{0},{1}}', 2, [[0], [1]]),
+        ('replica_groups=[2,3]<=[6], dimensions={0}', 6, [[0, 1, 2], [3, 4, 5]]),
+        ('replica_groups=[2,2]<=[2,2]T(1,0)', 4, [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a'}, x={'b'}", 4, [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['a.1'=2,'b'=2] {'a.1','b'}", 4, [[0, 1, 2, 3]]),
+        ("replica_groups=mesh['a'=4] {'a':(2)2}", 4, [[0, 1], [2, 3]]),
+        ("replica_groups=mesh['a'=8] {'a':(1)2,'a':(4)2}", 8, [[0, 1, 4, 5], [2, 3, 6, 7]]),
+        ("replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}", 4, [[0, 1], [2, 3]]),
+        ("replica_groups=mesh['a'=2,'b'=2], device_ids=(3,1,2,0) {'b'}", 4, [[3, 1], [2, 0]]),
+        ('replica_groups={}', 3, [[0, 1, 2]]),
     ],
 )
-def test_first_group(attributes, devices, group):
-    assert first_group(attributes, devices).tolist() == list(group)
+def test_groups(attributes, devices, expected):
+    assert groups(attributes, devices).tolist() == expected
 
 
 # As written for a TPU: a loop whose condition tells its length, an all-gather in two parts that share a
@@ -259,8 +269,8 @@ HloModule step, is_scheduled=true, num_partitions=8
 ENTRY %main (grads.1: f32[64,128]) -> f32[64,128] {
   %grads.1 = f32[64,128]{1,0:T(8,128)} parameter(0)
   %token.1 = token[] after-all()
-  %send.1 = (f32[64,128]{1,0:T(8,128)}, u32[], token[]) send(%grads.1, %token.1), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2,3,4}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
-  %recv.1 = (f32[64,128]{1,0:T(8,128)}, u32[], token[]) recv(%token.1), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2,3,4}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send.1 = (f32[64,128]{1,0:T(8,128)}, u32[], token[]) send(%grads.1, %token.1), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2,3,4}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv.1 = (f32[64,128]{1,0:T(8,128)}, u32[], token[]) recv(%token.1), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2,3,4}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
   %recv-done.1 = (f32[64,128]{1,0:T(8,128)}, token[]) recv-done(%recv.1), channel_id=1, is_host_transfer=true
   ROOT %sum.1 = f32[64,128]{1,0:T(8,128)} get-tuple-element(%recv-done.1), index=0
 }
@@ -279,4 +289,4 @@ ENTRY %main (grads.1: f32[64,128]) -> f32[64,128] {
 def test_bytes_between_slices_of_tpus(kind, share):
     program = Program(MEGASCALE.replace('ALL_REDUCE', kind))
     assert program.collective_bytes() == {}
-    assert program.network_bytes(2) == share * 64 * 128 * 4
+    assert program.network_bytes(8) == share * 64 * 128 * 4

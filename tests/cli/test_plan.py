@@ -61,7 +61,7 @@ def test_what_goes_between_slices(planned, capsys):
     plan = dataclasses.replace(FITTING, network=2**20, seconds=FITTING.seconds | {'network': 0.01})
     assert planned([plan], '--num_slices', '2') == 0
     *_, network, _, time = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r'network +1.00 MiB +sent a step to other slices or machines', network)
+    assert re.fullmatch(r'network +1.00 MiB +sent by a device to other slices .*', network)
     assert 'bound by network' in time
 
 

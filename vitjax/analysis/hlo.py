@@ -131,15 +131,15 @@ class Program:
           island: devices of a slice of TPUs or a machine of GPUs; a slower network joins them.
         """
         total = 0.0
-        for _, size, attributes in self._collectives():
-            total += size * _share_beyond(attributes, self._devices, island)
+        for kind, size, attributes in self._collectives():
+            total += size * _share_beyond(kind, attributes, self._devices, island)
         # TPUs add up within a slice first, then through their hosts.
         for name, times in self.executions.items():
             for instruction in self.computations[name].values():
                 transfer = re.search(r'_megascale_transfer_type="(\w+)"', instruction.attributes)
                 if instruction.opcode == 'send' and transfer:
                     kind = transfer[1].lower().replace('_', '-')
-                    slices = re.search(r'_megascale_target="\{([\d,]+)\}', instruction.attributes)
+                    slices = re.search(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
                     share = _share(kind, slices[1].count(',') + 1)
                     total += times * instruction.arrays[0].bytes * share
         return round(total)
@@ -158,7 +158,7 @@ class Program:
                 if inside.startswith('all-reduce-scatter'):
                     kind = 'reduce-scatter'
                 size = sum(a.bytes for a in self._operand_arrays(inside, instruction))
-                group = len(first_group(instruction.attributes, self._devices))
+                group = groups(instruction.attributes, self._devices).shape[1]
                 yield kind, times * size * _share(kind, group), instruction.attributes
 
     def memory_bytes(self) -> int:
@@ -292,62 +292,75 @@ class Program:
         return whole
 
 
-def first_group(attributes: str, devices: int) -> np.ndarray:
-    """Ids of the devices in the first group of a collective; the others are as large.
+def groups(attributes: str, devices: int) -> np.ndarray:
+    """Ids of the devices in each group of a collective, [groups, devices of one].
 
-    >>> first_group('replica_groups={{0,1},{2,3}}', 4), first_group('replica_groups=[2,4]<=[8]', 8)
-    (array([0, 1]), array([0, 1, 2, 3]))
-    >>> first_group("replica_groups=mesh['a'=4,'b'=2] {'a':(1)2}", 8)
-    array([0, 4])
+    >>> groups('replica_groups={{0,1},{2,3}}', 4).tolist()
+    [[0, 1], [2, 3]]
+    >>> groups("replica_groups=mesh['a'=4,'b'=2] {'a':(1)2}", 8).tolist()
+    [[0, 4], [1, 5], [2, 6], [3, 7]]
     """
-    if match := re.search(r'replica_groups=\{\{([\d,]+)\}', attributes):
-        return np.array(_numbers(match[1]))
+    if match := re.search(r'replica_groups=\{(\{[\d,{}]+\})\}', attributes):
+        listed = [_numbers(group) for group in re.findall(r'[\d,]+\d|\d', match[1])]
+        size = max(map(len, listed))
+        return np.array([group for group in listed if len(group) == size])
     if match := re.search(r'replica_groups=\[\d+,(\d+)\]<=(\S+)', attributes):
-        return _ids(match[2]).ravel()[: int(match[1])]
+        return _ids(match[2]).reshape(-1, int(match[1]))
     match = re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\]([^{]*)\{([^}]*)\}', attributes)
     if not match:
-        return np.arange(devices)
-    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
-    places = {name: np.zeros(1, int) for name in sizes}
-    # All of an axis, or of an axis cut into (before, size, after) the middle part.
-    for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", match[3]):
-        before, size = int(before or 1), int(size or sizes[name])
-        steps = np.arange(size) * (sizes[name] // (before * size))
-        places[name] = np.add.outer(places[name], steps).ravel()
+        return np.arange(devices)[None]
+    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[1])}
+    shape = tuple(sizes.values())
     order = re.search(r'device_ids=\((\S+)\)', match[2])
-    ids = _ids(order[1]) if order else np.arange(math.prod(sizes.values()))
-    return ids.reshape(*sizes.values())[np.ix_(*places.values())].ravel()
+    ids = _ids(order[1]) if order else np.arange(math.prod(shape))
+    # A group is what lies at the same place along what is left of the axes, once those that it
+    # goes over are taken out: whole, or of an axis cut into (before, size, after) the middle part.
+    left = dict(zip(sizes, np.indices(shape), strict=True))
+    for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", match[3]):
+        before, size = int(before or 1), int(size or sizes[name])
+        step = sizes[name] // (before * size)
+        left[name] = left[name] - left[name] // step % size * step
+    place = np.ravel_multi_index(tuple(left.values()), shape).ravel()
+    ordered = ids.ravel()[np.argsort(place, kind='stable')]
+    return ordered.reshape(len(set(place)), -1)
 
 
 def _ids(order: str) -> np.ndarray:
-    """Ids of devices, as `[4,2]T(1,0)` orders them: counted in that shape, then transposed."""
-    shape, axes = re.match(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', order).groups()
+    """Ids of devices: listed, or as `[4,2]T(1,0)`, counted in that shape and then transposed."""
+    match = re.match(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', order)
+    if not match:
+        return np.array(_numbers(order))
+    shape, axes = match.groups()
     ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
     return ids.transpose(_numbers(axes)) if axes else ids
 
 
 def _numbers(listed: str) -> list[int]:
-    return [int(number) for number in listed.split(',')]
+    return [int(number) for number in re.findall(r'\d+', listed)]
 
 
 def _share(kind: str, group: int) -> float:
     """Bytes that each device of a group sends in a collective, for each byte that it starts with."""
-    if kind == 'collective-permute':
+    if kind in ('collective-permute', 'one-to-one'):  # the latter between slices of TPUs
         return 1
     if kind == 'all-gather':
         return group - 1
     return (2 if kind == 'all-reduce' else 1) * (group - 1) / group
 
 
-def _share_beyond(attributes: str, devices: int, island: int) -> float:
+def _share_beyond(kind: str, attributes: str, devices: int, island: int) -> float:
     """Of what a device sends in a collective, the part that goes to another island of devices."""
-    if pairs := re.search(r'source_target_pairs=\{(.*?)\}\}', attributes):
-        ends = np.array(_numbers(re.sub(r'[{}]', '', pairs[1]))).reshape(-1, 2) // island
+    if kind == 'collective-permute':
+        pairs = re.search(r'source_target_pairs=\{(\{[\d,{}]+\})\}', attributes)
+        ends = np.array(_numbers(pairs[1])).reshape(-1, 2) // island if pairs else np.zeros((1, 2))
         return float(np.mean(ends[:, 0] != ends[:, 1]))
-    islands = first_group(attributes, devices) // island
+    islands = groups(attributes, devices) // island  # [groups, g]
+    if kind == 'all-to-all':  # to each of the others alike
+        apart = islands[:, :, None] != islands[:, None, :]
+        return float(apart.sum() / apart[:, 0].size / max(1, islands.shape[1] - 1))
     # A ring of devices leaves each of its islands once.
-    count = len(set(islands))
-    return count / len(islands) if count > 1 else 0
+    counts = [len(set(group)) for group in islands.tolist()]
+    return sum(count for count in counts if count > 1) / islands.size
 
 
 def _split(rest: str) -> tuple[str, str]:

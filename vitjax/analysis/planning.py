@@ -1,8 +1,9 @@
 """What a training step takes on hardware that is not here: memory, FLOPs, traffic and time.
 
 The step is compiled as it would be for training. Its time is estimated as that of a roofline (Williams et
-al. 2009): the longest of what matrix products, memory traffic and collectives take at the rates that the
-chip's maker states, as if they overlapped fully and all links were busy. Measured steps are slower.
+al. 2009): the longest of what matrix products, memory traffic, collectives and the network between
+slices or machines take at the rates that their makers state, as if they overlapped fully and all links
+were busy. Measured steps are slower.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ class Plan:
       flops: of matrix products and convolutions, on all devices together.
       needed, limit: bytes a device that the step takes, and that there are.
       memory: `needed` by what holds them, empty where the compiler refuses a step that does not fit.
-      collectives: bytes that a device sends, by kind; between slices of TPUs not.
+      collectives: bytes that a device sends, by kind; what TPUs send to other slices is not in them.
       network: bytes that a device sends to other slices or, of GPUs, machines.
       memory_traffic: bytes that a device reads and writes.
       seconds: that each resource takes at its full rate.
@@ -86,13 +87,15 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
         'program': stats.generated_code_size_in_bytes,
     }
     needed, limit = sum(memory.values()), int(topology.device_memory)
-    if needed > limit:  # a GPU's compiler does not mind
+    if needed > limit:  # compilers for GPUs and for several slices do not mind
         return Plan(flops, needed, limit, memory)
     program = Program(compiled.as_text())
     precision = experiment.config.precision
     passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]
     collectives, traffic = program.collective_bytes(), program.memory_bytes()
     network = program.network_bytes(topology.devices_a_slice) if topology.slices > 1 else 0
+    # What GPUs send to other machines is a part of their collectives.
+    inside = sum(collectives.values()) - (network if topology.chip.target else 0)
     return Plan(
         flops=flops,
         needed=needed,
@@ -101,7 +104,7 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
         collectives=collectives,
         network=network,
         memory_traffic=traffic,
-        seconds=roofline(topology, passes * flops, traffic, sum(collectives.values()), network),
+        seconds=roofline(topology, passes * flops, traffic, inside, network),
         unknown_loops=tuple(program.unknown_loops),
     )
 

@@ -2,7 +2,7 @@
 
 A topology of TPUs is written as its maker's tools take it, by the shape of its chips (`v5e:4x4`,
 `v5p:2x2x2`) or by the name under which it is rented (`v5litepod-16`, `v6e-8`; for v4, v5p and tpu7x the
-number counts cores, two a chip: `v5p-8` is four chips). GPUs are those of one machine: `h100x8`.
+number counts cores, two a chip: `v5p-8` is four chips). GPUs are those of a machine: `h100x8`.
 """
 
 import dataclasses

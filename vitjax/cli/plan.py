@@ -1,10 +1,10 @@
 """Compiles a training step for hardware that is not here, and says whether it fits and what it takes.
 
 Topologies of TPUs are written v5e:4x4, or as they are rented: v5litepod-16, v5p-8, v6e-8, tpu7x-8; NVIDIA
-GPUs of one machine a100x8, h100x8, h200x8, b200x8. No data are read. Any value of the config can be set
-on the command line: --config.mesh.fsdp=16. Compiling takes minutes; nothing is run. The step's time is an
-estimate: the longest of matrix products, memory traffic and collectives, each at the full rate that the
-chip's maker states; measured steps are slower.
+GPUs of one machine a100x8, h100x8, h200x8, b200x8, and of several with --num_slices. No data are read. Any
+value of the config can be set on the command line: --config.mesh.fsdp=16. Compiling takes minutes; nothing
+is run. The step's time is an estimate: the longest of matrix products, memory traffic, collectives and the
+network between slices or machines, each at the full rate that its maker states; measured steps are slower.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
     parser.add_argument('--topology', required=True, metavar='T', help='such as v5e:4x4 or h100x8')
-    parser.add_argument('--num_slices', type=int, default=1, help='of that topology, default 1')
+    parser.add_argument('--num_slices', type=int, default=1, help='slices, or machines of GPUs')
     parser.add_argument(
         '--search',
         action='store_true',
@@ -192,7 +192,13 @@ def _table(row: dict) -> str:
         (kind, _size(size), 'sent by a device a step') for kind, size in row['collectives'].items()
     ]
     if 'network' in row['seconds']:
-        rows.append(('network', _size(row['network']), 'sent a step to other slices or machines'))
+        rows.append(
+            (
+                'network',
+                _size(row['network']),
+                'sent by a device to other slices or, of the above, machines',
+            )
+        )
     traffic = 'read and written by a device a step'
     rows.append(('memory traffic', _size(row['memory_traffic']), traffic))
     seconds = ', '.join(f'{name} {1000 * s:.3g}' for name, s in row['seconds'].items())
