@@ -34,6 +34,8 @@ from vitjax.training.records import read_records
 
 Row = dict[str, Any]
 LENGTHS = ('steps', 'epochs', 'examples')
+# What makes a run of `--quick` short.
+QUICK = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
 
 
 @dataclasses.dataclass(frozen=True)

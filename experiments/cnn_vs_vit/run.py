@@ -21,12 +21,9 @@ MODELS = ('cnn', 'hybrid', 'spatial_attention', 'vit')
 # Passes over all images, in less than 20 minutes each on two cores.
 EPOCHS = {'cnn': 8, 'hybrid': 12, 'spatial_attention': 8, 'vit': 16}
 STEPS = {1: 300, 10: 600}
-DIGITS = {
+DIGITS = harness.QUICK | {
     'data.name': 'digits',
     'data.path': None,
-    'batch_size': 32,
-    'steps': 20,
-    'schedule.warmup': 2,
     'checkpoint.every': None,
 }
 

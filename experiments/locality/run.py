@@ -38,8 +38,7 @@ def rows(options):
     """Accuracy on dots at the distance that was trained on, for each model."""
     depths, distances, steps = (2, 3, 4), (2, 4, 5, 6, 7, 8, 9, 16), {}
     if options.quick:
-        depths, distances = (2,), (5,)
-        steps = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
+        depths, distances, steps = (2,), (5,), harness.QUICK
     models = {f'CNN, {depth} layers': {'model.stage_depth': depth} for depth in depths}
     for distance in distances:
         for seed in options.seeds:

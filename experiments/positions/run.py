@@ -30,8 +30,7 @@ DIGITS = Path(__file__).parents[2] / 'configs/digits.py'
 
 def rows(options):
     """Accuracy at the size of training, and at a larger one."""
-    short = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
-    order = short if options.quick else {}
+    order = harness.QUICK if options.quick else {}
     digits = {'steps': 500, 'schedule.warmup': 50, 'eval.every': None, 'checkpoint.every': None}
     folder = options.output / 'data'
     harness.write_images(folder, {part: dots(24, part) for part in ('train', 'test')})

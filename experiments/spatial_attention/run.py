@@ -29,8 +29,7 @@ def rows(options):
     """Test accuracy, parameters, and the share of the importance that lies on the digit."""
     clutters, attentions, steps = (0, 24), ('none', 'sigmoid', 'softmax'), {}
     if options.quick:
-        clutters, attentions = (24,), ('none', 'sigmoid')
-        steps = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
+        clutters, attentions, steps = (24,), ('none', 'sigmoid'), harness.QUICK
     for pieces in clutters:
         folder = options.output / 'data' / str(pieces)
         drawn = {part: clutter(part, pieces) for part in ('train', 'test')}

@@ -284,6 +284,7 @@ ENTRY %main (grads.1: f32[64,128]) -> f32[64,128] {
         ('REDUCE_SCATTER', 3 / 4),
         ('ALL_GATHER', 3),
         ('ALL_TO_ALL', 3 / 4),
+        ('ONE_TO_ONE', 1),
     ],
 )
 def test_bytes_between_slices_of_tpus(kind, share):

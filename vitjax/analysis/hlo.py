@@ -136,8 +136,10 @@ class Program:
         # TPUs add up within a slice first, then through their hosts.
         for name, times in self.executions.items():
             for instruction in self.computations[name].values():
+                if instruction.opcode != 'send':
+                    continue
                 transfer = re.search(r'_megascale_transfer_type="(\w+)"', instruction.attributes)
-                if instruction.opcode == 'send' and transfer:
+                if transfer:
                     kind = transfer[1].lower().replace('_', '-')
                     slices = re.search(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
                     share = _share(kind, slices[1].count(',') + 1)

@@ -121,7 +121,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        return self.slices * math.prod(map(int, self.shape.split('x')))
+        return self.slices * math.prod(_sides(self.shape))
 
     @property
     def interconnect(self) -> float:
@@ -132,14 +132,23 @@ class Topology:
         """
         if self.chip.target:
             return self.chip.link
-        sides = [int(side) for side in self.shape.split('x')]
-        cubes = len(sides) == 3 and all(side % 4 == 0 for side in sides)
+        sides = _sides(self.shape)
+        cubes = _whole_cubes(sides)
         links = sum(2 if cubes or side == 16 else 2 * (side - 1) / side for side in sides)
         return links * self.chip.link
 
     @property
     def devices_a_slice(self) -> int:
         return self.chips * self.chip.devices // self.slices
+
+
+def _sides(shape: str) -> tuple[int, ...]:
+    return tuple(map(int, shape.split('x')))
+
+
+def _whole_cubes(sides: tuple[int, ...]) -> bool:
+    """Whether a slice is made of cubes of 4x4x4."""
+    return len(sides) == 3 and all(side % 4 == 0 for side in sides)
 
 
 def parse_topology(name: str, slices: int = 1) -> Topology:
@@ -170,16 +179,13 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
                 f'there is no {name}; there are {machines}, and --num_slices of such machines'
             )
     elif 'x' not in size:
-        by_count = {
-            str(chip.cores * math.prod(map(int, shape.split('x')))): shape for shape in chip.shapes
-        }
+        by_count = {str(chip.cores * math.prod(_sides(shape))): shape for shape in chip.shapes}
         if size not in by_count:
             names = ', '.join(f'{match[1]}-{n} ({shape})' for n, shape in by_count.items())
             raise UserError(f'there is no {name}; there are {names}')
         size = by_count[size]
-    sides = tuple(map(int, size.split('x')))
-    whole_cubes = len(sides) == 3 and all(side % 4 == 0 for side in sides)
-    if size not in chip.shapes and not (whole_cubes and len(chip.shapes[0].split('x')) == 3):
+    cubes = _whole_cubes(_sides(size)) and len(_sides(chip.shapes[0])) == 3
+    if size not in chip.shapes and not cubes:
         raise UserError(f'{kind} has no {size}; there are {", ".join(chip.shapes)}')
     if slices < 1:
         raise UserError(f'--num_slices must be at least 1, not {slices}')

@@ -16,7 +16,9 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
     parser.add_argument('--topology', required=True, metavar='T', help='such as v5e:4x4 or h100x8')
-    parser.add_argument('--num_slices', type=int, default=1, help='slices, or machines of GPUs')
+    parser.add_argument(
+        '--num_slices', type=int, default=1, help='slices, or machines of GPUs, default 1'
+    )
     parser.add_argument(
         '--search',
         action='store_true',
@@ -192,13 +194,8 @@ def _table(row: dict) -> str:
         (kind, _size(size), 'sent by a device a step') for kind, size in row['collectives'].items()
     ]
     if 'network' in row['seconds']:
-        rows.append(
-            (
-                'network',
-                _size(row['network']),
-                'sent by a device to other slices or, of the above, machines',
-            )
-        )
+        beyond = 'sent by a device to other slices or, of the above, machines'
+        rows.append(('network', _size(row['network']), beyond))
     traffic = 'read and written by a device a step'
     rows.append(('memory traffic', _size(row['memory_traffic']), traffic))
     seconds = ', '.join(f'{name} {1000 * s:.3g}' for name, s in row['seconds'].items())
