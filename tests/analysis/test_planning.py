@@ -26,8 +26,9 @@ for case in sys.argv[2:]:
     changes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'model.width': '64', 'model.drop_path': '0'}
     changes |= {'data.name': 'folder', 'data.path': '/nowhere', 'model.scan': 'True'}
     experiment = Experiment(read_config(sys.argv[1], changes), jax.devices(), read_data=False)
-    plan = plan_step(experiment, parse_topology('v5e:2x4'))
-    found[case] = dataclasses.asdict(plan)
+    found[case] = dataclasses.asdict(plan_step(experiment, parse_topology('v5e:2x4')))
+    machines = parse_topology('h100x4', slices=2)
+    found[f'{case} on machines'] = dataclasses.asdict(plan_step(experiment, machines))
     found['parameters'] = sum(x.size for x in jax.tree.leaves(experiment.abstract_state.params))
 print(json.dumps(found))
 """
@@ -36,7 +37,7 @@ print(json.dumps(found))
 @pytest.fixture(scope='module')
 def plans(recipe, environment):
     """Plans of a tiny model on eight CPU devices, by mesh, and its number of parameters."""
-    command = [sys.executable, '-c', PLAN, recipe, '8x1', '1x8']
+    command = [sys.executable, '-c', PLAN, recipe, '8x1', '1x8', '2x4']
     result = subprocess.run(command, capture_output=True, text=True, env=environment(8), check=True)
     return json.loads(result.stdout)
 
@@ -51,6 +52,19 @@ def test_a_plan_of_copies_reduces_all_gradients_once(plans):
 def test_a_plan_of_parts_gathers_and_holds_less(plans):
     assert plans['1x8']['collectives']['all-gather'] > 0
     assert plans['1x8']['memory']['arguments'] < 0.5 * plans['8x1']['memory']['arguments']
+
+
+@pytest.mark.parametrize('mesh', ['8x1', '2x4'])
+def test_between_machines_of_gpus_goes_a_part_of_their_collectives(plans, mesh):
+    """A quarter each: of a ring of eight devices two leave a machine; of two copies, each cut in four."""
+    plan, chip = plans[f'{mesh} on machines'], CHIPS['h100']
+    assert plan['collectives'] == plans[mesh]['collectives']
+    sent, gradients = sum(plan['collectives'].values()), 4 * plans['parameters']
+    expected = {'8x1': sent / 4, '2x4': gradients / 4}[mesh]  # but for small parameters, never cut
+    assert plan['network'] == pytest.approx(expected, rel=0.1)
+    assert plan['seconds']['network'] == pytest.approx(plan['network'] / chip.network)
+    inside = (sent - plan['network']) / parse_topology('h100x4').interconnect
+    assert plan['seconds']['interconnect'] == pytest.approx(inside)
 
 
 def test_flops_do_not_depend_on_the_mesh(plans, recipe):
