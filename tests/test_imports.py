@@ -31,6 +31,7 @@ ALLOWED = {
             'data',
             'checkpoints',
             'config',
+            'files',
             'errors',
         ),
     },

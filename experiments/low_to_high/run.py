@@ -34,7 +34,7 @@ VIT = {
     'model.num_heads': 4,
     'model.mlp_dim': 256,
 }
-IMAGES = 64
+IMAGES, QUICK_IMAGES = 64, 16  # that fields and distances are means over
 
 
 def rows(options):
@@ -42,12 +42,13 @@ def rows(options):
     recipe, changes = CONFIGS / 'fashion_mnist.py', {'epochs': 1, 'checkpoint.every': None}
     if options.quick:
         recipe = CONFIGS / 'digits.py'
-        changes = {'model.image_size': 16, 'steps': 40, 'schedule.warmup': 4, 'eval.every': None}
+        changes = harness.QUICK | {'model.image_size': 16, 'eval.every': None}
         changes['checkpoint.every'] = None
-    for model, chosen in (('cnn', CNN), ('vit', VIT)):
+    vit = VIT | {'model.depth': 2} if options.quick else VIT
+    for model, chosen in (('cnn', CNN), ('vit', vit)):
         for seed in options.seeds:
             metrics, workdir = harness.train(options, recipe, model, seed, changes | chosen)
-            pretrained, images = load(workdir)
+            pretrained, images = load(workdir, options)
             heads = distances(pretrained, images)
             for index, field in enumerate(
                 receptive_field(pretrained.model, pretrained.variables, images)
@@ -66,12 +67,13 @@ def rows(options):
                 yield row | {'accuracy': metrics['accuracy']}
 
 
-def load(workdir):
+def load(workdir, options):
     """The trained model, and the first test images as it takes them."""
     pretrained = vitjax.load(workdir)
     data = pretrained.info['config']['data']
     source = open_source(data['name'], data['eval_split'], data['path'])
-    return pretrained, pretrained.preprocess([source[i]['image'] for i in range(IMAGES)])
+    count = QUICK_IMAGES if options.quick else IMAGES
+    return pretrained, pretrained.preprocess([source[i]['image'] for i in range(count)])
 
 
 def distances(pretrained, images):
@@ -91,7 +93,7 @@ def draw(rows, options):
     """Filters of the first layers; fields of all layers; attention distance of all heads."""
     figure = Figure(figsize=(11, 7), layout='constrained')
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2, 3, 4])
-    runs = {name: load(options.output / f'runs/{name}-0') for name in ('cnn', 'vit')}
+    runs = {name: load(options.output / f'runs/{name}-0', options) for name in ('cnn', 'vit')}
 
     params = runs['cnn'][0].variables['params']['stage1_block1']['convolution']['kernel']
     filters = {'CNN, first filters': np.asarray(params)[..., 0, :].transpose(2, 0, 1)}

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from vitjax.analysis import benchmark, decoding
+from vitjax.analysis.input_peers import INPUT_PEERS
 from vitjax.analysis.peers import PEERS
 from vitjax.cli import main, measuring
 
@@ -32,7 +33,8 @@ def test_what_is_measured(measured):
     assert measured['batch_size'] == 2
     assert measured['import_seconds'] == {'jax': 0.5, 'vitjax': 0.5, 'models': 0.5}
     assert measured['first_step_seconds'].keys() == {'trace', 'compile', 'run'}
-    assert measured['input_images_per_second'] == 123
+    assert measured['input']['images_per_second'] == {'median': 123, 'spread': 0}
+    assert measured['input']['peers'].keys() == INPUT_PEERS.keys()
     assert measured['temporary_bytes'] > 0
     for name in ('forward', 'train_step'):
         found = dict(measured[name])
@@ -55,13 +57,14 @@ def test_table(measured, monkeypatch, capsys):
         asked.append((config.model.depth, steps, with_input))
         results = measured | {'peers': {peer: {'missing': 'why'} for peer in PEERS}}
         results |= {name: measured[name] | {'peers': {}} for name in ('forward', 'train_step')}
+        results['input'] = measured['input'] | {'peers': {'timm': {'missing': 'why'}}}
         return {k: v for k, v in results.items() if with_input or not k.startswith('input')}
 
     monkeypatch.setattr(measuring, 'measure', measure)
     assert main(['bench', *TINY]) == 0
     table = capsys.readouterr().out
     assert main(['bench', *TINY, '--no_input']) == 0
-    assert capsys.readouterr().out.splitlines() == table.splitlines()[:-1]
+    assert capsys.readouterr().out.splitlines() == table.splitlines()[:-2]
     assert asked == [(1, 2, True), (1, 2, False)]
     title, *rows = table.splitlines()
     assert title.startswith('vit, batch 2 of 8x8, float32, on 1 x ')
@@ -76,6 +79,7 @@ def test_table(measured, monkeypatch, capsys):
         'its temporaries',
         *(f'not beside {peer}' for peer in PEERS),
         'input',
+        'not beside timm',
     ]
 
 
@@ -85,12 +89,15 @@ def test_table_beside_peers(measured, monkeypatch, capsys):
     times = {'peers': {'timm': {'seconds': middle, 'ratio': middle}}}
     results = measured | {'peers': {'timm': beside, 'transformers': {'missing': 'why'}}}
     results |= {name: measured[name] | times for name in ('forward', 'train_step')}
+    read = {'is': 'timm 1', 'images_per_second': middle, 'ratio': middle}
+    results['input'] = {'images_per_second': middle, 'peers': {'timm': read}}
     monkeypatch.setattr(measuring, 'measure', lambda *_, **__: results)
     assert main(['bench', *TINY]) == 0
     table = [' '.join(row.split()) for row in capsys.readouterr().out.splitlines()]
     assert table.count('of timm 2000.0 ms +- 25%, ratio 2.00 +- 25%') == 2
     assert 'beside timm timm 1; logits differ by 2.6e-07 of the largest' in table
     assert 'not beside transformers why' in table
+    assert 'of timm 2 images/s +- 25%, ratio 2.00 +- 25%, timm 1' in table
 
 
 @pytest.mark.parametrize(

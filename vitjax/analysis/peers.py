@@ -46,7 +46,7 @@ def steps_of_peer(
         raise UserError('it is compared in float32 on a CPU only')
     if not isinstance(model, ViT):
         raise UserError(f'a {type(model).__name__} is not compared, only a ViT')
-    torch, library = _import('torch'), _import(peer)
+    torch, library = import_peer('torch'), import_peer(peer)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     weights_format, read = PEERS[peer]
     with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def _read_transformers(transformers: ModuleType, folder: str) -> tuple[Any, Call
 PEERS = {'timm': ('timm', _read_timm), 'transformers': ('huggingface', _read_transformers)}
 
 
-def _import(name: str) -> ModuleType:
+def import_peer(name: str) -> ModuleType:
     """A package that this library measures itself by, and that nothing else in it needs."""
     try:
         return importlib.import_module(name)

@@ -3,10 +3,11 @@
 Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
 square matrix product; their share of its rate is that of FLOPs a second within each round, counting
 matrix products only and three forward passes for a train step. A Vision Transformer takes turns with
-the same in timm and transformers too, where they are installed and have it; a ratio above 1 says that
-ours is the faster. A masked autoencoder has the task of its own. Of a Transformer that translates,
-not input but greedy and beam search are measured, in turn with those of transformers. Any value of
-the config can be set: --config.precision.compute=bfloat16, --config.model.scan=true.
+the same in timm and transformers too, where they are installed and have it, and reading with that of
+timm and TensorFlow; a ratio above 1 says that ours is the faster. A masked autoencoder has the task of
+its own. Of a Transformer that translates, not input but greedy and beam search are measured, in turn
+with those of transformers. Any value of the config can be set: --config.precision.compute=bfloat16,
+--config.model.scan=true.
 """
 
 import argparse
@@ -122,11 +123,8 @@ def _table(results: dict) -> str:
             difference = found['largest_difference']
             more = f'{found["is"]}; logits differ by {difference:.1e} of the largest'
             rows.append((f'beside {peer}', '', more))
-    if 'input_images_per_second' in results:
-        rate = results['input_images_per_second']
-        height, width = PHOTOGRAPH
-        made_of = f'JPEG of {width}x{height}, decoded, cropped at random, flipped'
-        rows.append(('input', f'{rate:.0f} images/s', made_of))
+    if 'input' in results:
+        rows += _input(results['input'])
     if 'decoding' in results:
         rows += _decoding(results['decoding'])
     title = (
@@ -135,6 +133,22 @@ def _table(results: dict) -> str:
     )
     lines = [f'{what:<36}{much:>18}   {more}'.rstrip() for what, much, more in rows]
     return '\n'.join([title, *lines])
+
+
+def _input(results: dict) -> list[tuple[str, str, str]]:
+    """Rows of the table: how fast images are read, and how that compares to the peers."""
+    rate = results['images_per_second']
+    height, width = PHOTOGRAPH
+    made_of = f'JPEG of {width}x{height}, decoded, cropped at random, flipped'
+    rows = [('input', f'{rate["median"]:.0f} images/s', f'+- {rate["spread"]:.0%}, {made_of}')]
+    for peer, found in results['peers'].items():
+        if 'missing' in found:
+            rows.append((f'  not beside {peer}', '', found['missing']))
+        else:
+            rate = found['images_per_second']
+            more = f'+- {rate["spread"]:.0%}, {_ratio(found["ratio"])}, {found["is"]}'
+            rows.append((f'  of {peer}', f'{rate["median"]:.0f} images/s', more))
+    return rows
 
 
 def _ratio(ratio: dict) -> str:

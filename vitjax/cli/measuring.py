@@ -1,7 +1,7 @@
 """What `vitjax bench` measures: first step, steps in turn with those of others, and input."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ from vitjax.analysis import benchmark
 from vitjax.analysis.benchmark import median_and_spread, versions
 from vitjax.analysis.decoding import compare_decoders
 from vitjax.analysis.flops import model_cost
-from vitjax.analysis.peers import PEERS, steps_of_peer
+from vitjax.analysis.input_peers import INPUT_PEERS, batches_of_peer
+from vitjax.analysis.peers import PEERS, import_peer, steps_of_peer
 from vitjax.cli.bench import IMPORTS
 from vitjax.errors import UserError
 from vitjax.models.registry import SENTENCE
@@ -38,8 +39,7 @@ def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) ->
     else:
         results = _measure_images(ours, batch, rounds)
         if with_input:
-            rate = benchmark.images_per_second(batches, seconds=3)
-            results['input_images_per_second'] = rate
+            results['input'] = _measure_input(experiment, batches, min(rounds, 5))
     batches.close()
     return results
 
@@ -104,6 +104,30 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
     size = list(preprocess.image_size)
     examples = 'x'.join(map(str, size))
     return results | {'unit': 'images', 'image_size': size, 'examples': examples, 'peers': peers}
+
+
+def _measure_input(
+    experiment: Experiment, batches: Iterator[Mapping[str, np.ndarray]], rounds: int
+) -> dict[str, Any]:
+    """Images read a second, in turn with the peers', each a second long after one that does not count."""
+    sources, peers = {'ours': batches}, {}
+    for name in INPUT_PEERS:
+        try:
+            sources[name] = batches_of_peer(name, experiment.data.preprocess, experiment.config)
+        except UserError as error:
+            peers[name] = {'missing': str(error)}
+    rates = {name: np.zeros(1 + rounds) for name in sources}
+    for turn in range(1 + rounds):  # in the first they start
+        for name, source in sources.items():
+            rates[name][turn] = benchmark.images_per_second(source, seconds=1)
+    ours, *others = (rate[1:] for rate in rates.values())
+    for name, theirs in zip(list(sources)[1:], others, strict=True):
+        peers[name] = {
+            'is': f'{name} {import_peer(name).__version__}',
+            'images_per_second': median_and_spread(theirs),
+            'ratio': median_and_spread(ours / theirs),
+        }
+    return {'images_per_second': median_and_spread(ours), 'peers': peers}
 
 
 def _measure_translation(
