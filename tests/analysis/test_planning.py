@@ -22,13 +22,13 @@ from vitjax.training.experiment import Experiment
 
 found = {}
 for case in sys.argv[2:]:
-    data, fsdp = case.split('x')
+    mesh, _, machines = case.partition(' on ')
+    data, fsdp = mesh.split('x')
     changes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'model.width': '64', 'model.drop_path': '0'}
     changes |= {'data.name': 'folder', 'data.path': '/nowhere', 'model.scan': 'True'}
     experiment = Experiment(read_config(sys.argv[1], changes), jax.devices(), read_data=False)
-    found[case] = dataclasses.asdict(plan_step(experiment, parse_topology('v5e:2x4')))
-    machines = parse_topology('h100x4', slices=2)
-    found[f'{case} on machines'] = dataclasses.asdict(plan_step(experiment, machines))
+    topology = parse_topology('h100x4', slices=2) if machines else parse_topology('v5e:2x4')
+    found[case] = dataclasses.asdict(plan_step(experiment, topology))
     found['parameters'] = sum(x.size for x in jax.tree.leaves(experiment.abstract_state.params))
 print(json.dumps(found))
 """
@@ -37,7 +37,8 @@ print(json.dumps(found))
 @pytest.fixture(scope='module')
 def plans(recipe, environment):
     """Plans of a tiny model on eight CPU devices, by mesh, and its number of parameters."""
-    command = [sys.executable, '-c', PLAN, recipe, '8x1', '1x8', '2x4']
+    cases = '8x1', '1x8', '8x1 on machines', '2x4 on machines'
+    command = [sys.executable, '-c', PLAN, recipe, *cases]
     result = subprocess.run(command, capture_output=True, text=True, env=environment(8), check=True)
     return json.loads(result.stdout)
 
@@ -58,7 +59,6 @@ def test_a_plan_of_parts_gathers_and_holds_less(plans):
 def test_between_machines_of_gpus_goes_a_part_of_their_collectives(plans, mesh):
     """A quarter each: of a ring of eight devices two leave a machine; of two copies, each cut in four."""
     plan, chip = plans[f'{mesh} on machines'], CHIPS['h100']
-    assert plan['collectives'] == plans[mesh]['collectives']
     sent, gradients = sum(plan['collectives'].values()), 4 * plans['parameters']
     expected = {'8x1': sent / 4, '2x4': gradients / 4}[mesh]  # but for small parameters, never cut
     assert plan['network'] == pytest.approx(expected, rel=0.1)
