@@ -17,10 +17,10 @@ def fast_cut(image: Any, channels: int | None, cut: Cut) -> np.ndarray:
     """As `images.decode`, but for how exactly JPEGs are decoded and how the part is resized.
 
     Of a JPEG the cosine transform is a fast one, and colours that are stored at half the size are
-    repeated, not interpolated: pixels differ by one or two of 255. The box is rounded to whole pixels. A
-    pixel of the result is interpolated between the four nearest ones, as `tf.image.resize` does it;
-    where the part shrinks to less than half, it is the mean of what it covers. `cut.resample` plays no
-    role.
+    repeated, not interpolated: pixels differ by one or two of 255 on average. The box is rounded to
+    whole pixels. A pixel of the result is interpolated between the four nearest ones, as
+    `tf.image.resize` does it; where the part shrinks to less than half, it is the mean of what it
+    covers. `cut.resample` plays no role.
 
     Raises:
       UserError: the extra `fast-images` is not installed; and what `images.decode` raises.
