@@ -55,7 +55,7 @@ class Text:
 class Augment:
     crop: tuple[float, float] | None = None  # random-resized: least, greatest share of the area
     aspect: tuple[float, float] = (3 / 4, 4 / 3)  # and least and greatest width / height
-    fast: bool = False  # images read in half the time, not antialiased; takes vitjax[fast-images]
+    fast: bool = False  # JPEGs in two thirds of the time, without antialiasing; see README
     flip: bool = False  # left to right, for half of the examples
     shift: Annotated[int, Range(low=0)] = 0  # at most so many pixels each way; whole ones, if alone
     rotate: NotNegative = 0.0  # at most so many degrees each way

@@ -154,7 +154,7 @@ def read(image: EncodedImage) -> bytes:
 
 def _from_picture(picture, channels, cut):
     orientation = picture.getexif().get(ORIENTATION, 1)
-    swapped = orientation >= 5
+    swapped = orientation in (5, 6, 7, 8)
     height, width = picture.size if swapped else picture.size[::-1]
     if cut is not None:
         box = cut.choose_box(height, width)
