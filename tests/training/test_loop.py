@@ -15,7 +15,7 @@ import pytest
 
 import vitjax as library
 from vitjax.config import read_config
-from vitjax.errors import Preempted
+from vitjax.errors import Preempted, UserError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.loop import train
@@ -120,6 +120,13 @@ def test_sigterm_saves_and_exits_143(uninterrupted, recipe, start, vitjax, tmp_p
     ours, theirs = tmp_path / 'metrics.jsonl', uninterrupted / 'metrics.jsonl'
     assert ours.read_bytes() == theirs.read_bytes()
     assert same_parameters(tmp_path, uninterrupted)
+
+
+def test_a_refused_config_leaves_no_folder(recipe, tmp_path):
+    config = read_config(str(recipe), {'augment.crop': '(1.0, 0.5)'})
+    with pytest.raises(UserError, match=r'augment\.crop'):
+        train(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):

@@ -1,6 +1,5 @@
 """How fast translations are written, beside transformers with the same weights."""
 
-import importlib.metadata
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from vitjax.analysis.benchmark import median_and_spread, seconds_in_turn, versions
+from vitjax.analysis.peers import import_peer
 from vitjax.errors import UserError
 from vitjax.generation import beam_search, greedy
 from vitjax.models.seq2seq import Transformer
@@ -88,11 +88,7 @@ def decoders_of_transformers(
     Raises:
       UserError: transformers or PyTorch is not installed, or Marian has no such model.
     """
-    try:
-        importlib.metadata.version('torch')
-        import transformers
-    except ImportError:
-        raise UserError('transformers and torch are not installed') from None
+    transformers, _ = import_peer('transformers'), import_peer('torch')
     with tempfile.TemporaryDirectory() as folder:
         params = jax.device_get(variables['params'])
         write_model(Path(folder), model, params, pad=_PAD, eos=_EOS)

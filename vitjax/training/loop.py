@@ -65,13 +65,14 @@ class _Run:
         self.experiment = experiment = Experiment(config, run=workdir)
         for line in changes(workdir / 'config.json', config):
             logger.warning('changed since this run was started: %s', line)
+        host = (jax.process_index(), jax.process_count())
+        batch_size = experiment.local_batch_size(config.batch_size)
+        # Before there is a folder, so that a config that they refuse leaves none.
+        self.batches = iter(experiment.data.train_batches(batch_size, host))
         kept = config.checkpoint
         self.checkpoints = Checkpoints(
             workdir / 'checkpoints', keep=kept.keep, best=kept.best, keep_best=kept.keep_best
         )
-        host = (jax.process_index(), jax.process_count())
-        batch_size = experiment.local_batch_size(config.batch_size)
-        self.batches = iter(experiment.data.train_batches(batch_size, host))
         self.state = self._restore()
         self.resumed = self.state is not None
         if not self.resumed:
