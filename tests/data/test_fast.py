@@ -24,7 +24,7 @@ def cut(box, size):
 
 
 def jpeg(picture, orientation=None, **options):
-    if orientation:
+    if orientation is not None:
         options['exif'] = exif = Image.Exif()
         exif[0x0112] = orientation
     return encoded(picture, 'JPEG', quality=95, **options)
@@ -37,11 +37,17 @@ def distance(one, other):
 
 @pytest.mark.parametrize('picture', [NOISE, NOISE.convert('L')], ids=['colour', 'gray'])
 @pytest.mark.parametrize('options', [{}, {'subsampling': 0}, {'progressive': True}])
-@pytest.mark.parametrize('channels', [None, 3, 4])
+@pytest.mark.parametrize('channels', [None, 1, 3, 4])
 def test_a_part_as_large_as_the_result_is_exact(picture, options, channels):
     content = jpeg(picture, **options)
     found = fast_cut(EncodedImage(content, 'x'), channels, cut((20, 30, 50, 40), (50, 40)))
     assert distance(found, decode(content, channels)[20:70, 30:70]) == 0
+
+
+def test_the_first_of_several_pictures_is_read():
+    content = encoded(NOISE, 'MPO', quality=95, save_all=True, append_images=[LARGE])
+    found = fast_cut(EncodedImage(content, 'x'), 3, cut((20, 30, 50, 40), (50, 40)))
+    assert distance(found, decode(jpeg(NOISE), 3)[20:70, 30:70]) == 0
 
 
 def test_a_larger_result_is_interpolated():

@@ -15,7 +15,7 @@ from vitjax.errors import UserError
 
 
 def fast_cut(image: Any, channels: int | None, cut: Cut) -> np.ndarray:
-    """As `images.decode`, but for how the part of an upright JPEG in colour or gray is resized.
+    """As `images.decode`, but for how the part of an upright JPEG is resized.
 
     Its box is rounded to whole pixels. A pixel of the result is interpolated between the four nearest
     ones, as `tf.image.resize` does it; along a side that shrinks to less than half, it is the mean of
@@ -28,10 +28,9 @@ def fast_cut(image: Any, channels: int | None, cut: Cut) -> np.ndarray:
     if not isinstance(image, EncodedImage):
         return decode(image, channels, cut)
     image = EncodedImage(read(image), image.name)
-    header = _upright_jpeg(image.file)
-    if header is None:
+    *whole, present = _upright_jpeg(image.file)
+    if present not in (1, 3) or (channels == 1 and present == 3):  # whose gray is another here
         return decode(image, channels, cut)
-    *whole, present = header
     box = cut.choose_box(*whole)
     least = [math.ceil(n * to / of) for n, to, of in zip(whole, cut.size, box[2:], strict=True)]
     try:
@@ -68,16 +67,15 @@ def libraries() -> tuple[ModuleType, ModuleType]:
     return cv2, simplejpeg
 
 
-def _upright_jpeg(content: bytes) -> tuple[int, int, int] | None:
-    """Height, width and channels of a JPEG in colour or gray that needs no turning, None for others."""
+def _upright_jpeg(content: bytes) -> tuple[int, int, int]:
+    """Height, width and channels of a JPEG that needs no turning, zeros for anything else."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            upright = picture.getexif().get(ORIENTATION, 1) == 1
-            if picture.format != 'JPEG' or picture.mode not in ('L', 'RGB') or not upright:
-                return None
-            return picture.height, picture.width, len(picture.mode)
+            if picture.format in ('JPEG', 'MPO') and picture.getexif().get(ORIENTATION, 1) == 1:
+                return picture.height, picture.width, len(picture.getbands())
     except Exception:  # `decode` says what is wrong with it
-        return None
+        pass
+    return 0, 0, 0
 
 
 def _inside(pixels: np.ndarray, box: Box) -> np.ndarray:
