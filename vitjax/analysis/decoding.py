@@ -88,16 +88,13 @@ def decoders_of_transformers(
     Raises:
       UserError: transformers or PyTorch is not installed, or Marian has no such model.
     """
-    transformers, _ = import_peer('transformers'), import_peer('torch')
+    transformers, torch = import_peer('transformers'), import_peer('torch')
     with tempfile.TemporaryDirectory() as folder:
         params = jax.device_get(variables['params'])
         write_model(Path(folder), model, params, pad=_PAD, eos=_EOS)
         theirs = transformers.MarianMTModel.from_pretrained(folder).eval()
-    # It makes PyTorch's tensors, which this library does not import.
-    inputs = transformers.BatchEncoding(
-        {'input_ids': source.tolist(), 'attention_mask': np.ones_like(source).tolist()},
-        tensor_type='pt',
-    )
+    tokens = torch.from_numpy(np.array(source, np.int64))
+    inputs = {'input_ids': tokens, 'attention_mask': torch.ones_like(tokens)}
 
     def write(beams):
         options = transformers.GenerationConfig(
