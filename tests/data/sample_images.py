@@ -17,5 +17,12 @@ def encoded(picture, form, **options):
     return file.getvalue()
 
 
+def jpeg(picture, orientation=None, **options):
+    if orientation is not None:
+        options['exif'] = exif = Image.Exif()
+        exif[0x0112] = orientation
+    return encoded(picture, 'JPEG', quality=95, **options)
+
+
 def rgba():
     return Image.fromarray(np.dstack([PHOTO, 255 - GRAY]))

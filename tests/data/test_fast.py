@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sample_images import GRAY, PHOTO, encoded, rgba
+from sample_images import GRAY, PHOTO, encoded, jpeg, rgba
 
 from vitjax.data import fast, images
 from vitjax.data.fast import fast_cut
@@ -21,13 +21,6 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 80, 3), n
 
 def cut(box, size):
     return Cut(lambda height, width: box, size, BILINEAR)
-
-
-def jpeg(picture, orientation=None, **options):
-    if orientation is not None:
-        options['exif'] = exif = Image.Exif()
-        exif[0x0112] = orientation
-    return encoded(picture, 'JPEG', quality=95, **options)
 
 
 def distance(one, other):

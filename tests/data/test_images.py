@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sample_images import GRAY, PHOTO, encoded, rgba
+from sample_images import GRAY, PHOTO, encoded, jpeg, rgba
 
 from vitjax.data import images
 from vitjax.errors import CorruptExample, UserError
@@ -71,10 +71,7 @@ def test_16_bits_are_scaled(value, form):
 @pytest.mark.parametrize('orientation', range(1, 10))  # 9 means nothing
 @pytest.mark.parametrize('size', [(24, 40), (40, 24), (3, 5)])
 def test_exif_orientation_is_the_same_decoded_whole_and_cut(orientation, size):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    large = Image.fromarray(PHOTO).resize((512, 384))
-    data = encoded(large, 'JPEG', quality=95, exif=exif)
+    data = jpeg(Image.fromarray(PHOTO).resize((512, 384)), orientation)
     whole = images.decode(data)
     assert whole.shape == ((512, 384, 3) if 5 <= orientation <= 8 else (384, 512, 3))
     cut = images.decode(data, 3, images.central_cut(size, 0.9))
