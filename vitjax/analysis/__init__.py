@@ -2,10 +2,18 @@
 
 import importlib
 
-__all__ = ['attention_distance', 'receptive_field', 'reconstruct']
+__all__ = [
+    'attention_distance',
+    'attention_maps',
+    'attention_rollout',
+    'receptive_field',
+    'reconstruct',
+]
 
 _HOMES = {
     'attention_distance': 'vitjax.analysis.distances',
+    'attention_maps': 'vitjax.analysis.attention',
+    'attention_rollout': 'vitjax.analysis.attention',
     'receptive_field': 'vitjax.analysis.receptive_fields',
     'reconstruct': 'vitjax.analysis.reconstruction',
 }

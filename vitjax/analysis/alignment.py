@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitjax.analysis.drawing import new_figure, save_figure
 from vitjax.errors import UserError
 from vitjax.generation.translation import search, split
 from vitjax.pretrained import Pretrained
@@ -35,12 +36,10 @@ def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], 
 
 
 def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
-    """Writes the picture of `alignment`; UserError as `font_for`."""
-    from matplotlib.figure import Figure
-
+    """Writes the picture of `alignment`; UserError as `font_for`, or where it cannot be written."""
     source, target, weights = alignment(pretrained, text)
+    figure = new_figure(2 + 0.45 * len(source), 1.5 + 0.4 * len(target))
     font = font_for(''.join(source + target))
-    figure = Figure(figsize=(2 + 0.45 * len(source), 1.5 + 0.4 * len(target)), layout='constrained')
     axis = figure.subplots()
     image = axis.imshow(weights, cmap='viridis', vmin=0, aspect='auto')
     source, target = ([piece.replace('▁', '_') for piece in pieces] for pieces in (source, target))
@@ -48,22 +47,17 @@ def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
     axis.set_yticks(range(len(target)), target, fontproperties=font)
     axis.set(xlabel='source', ylabel='translation')
     figure.colorbar(image, label='attention, mean of heads and layers')
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be written: {error}') from error
+    save_figure(figure, path)
 
 
 def font_for(text: str):
     """A font for a text, as matplotlib's FontProperties: its default, or one that shows Hangul.
 
     Raises:
-      UserError: there is none, or no matplotlib; the message names the package that brings it.
+      UserError: there is none; the message names the package that brings one.
     """
-    try:
-        from matplotlib.font_manager import FontProperties
-    except ImportError:
-        raise UserError("drawing needs matplotlib: pip install 'vitjax[figures]'") from None
+    from matplotlib.font_manager import FontProperties
+
     return FontProperties(fname=_hangul_font() if _HANGUL.search(text) else None)
 
 

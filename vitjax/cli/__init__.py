@@ -17,6 +17,7 @@ COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
     'eval': "print the metrics of a run's checkpoint as one JSON line",
     'predict': 'print the most likely labels of images',
+    'attend': 'draw where a model looks in images',
     'translate': 'translate texts',
     'convert': 'weights from one layout to another, and to another size',
     'models': 'list the models with parameters and FLOPs',

@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
     # Before the model is loaded, so that a mistake answers at once.
     texts = _checked(args.texts) if args.texts else None
     if args.attention:
-        if args.attention.suffix != '.png' or not args.attention.parent.is_dir():
-            raise UserError(f'--attention: {args.attention} is no place for a .png file')
         from vitjax.analysis.alignment import draw_alignment, font_for
+        from vitjax.analysis.drawing import check_picture
 
+        check_picture(args.attention)
         font_for(''.join(texts or []))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
     if not translates(pretrained.model):

@@ -18,12 +18,16 @@ class AttentionPooling(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """tokens [B, T, D] -> [B, D]."""
+    def __call__(
+        self, tokens: jax.Array, *, return_weights: bool = False
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """tokens [B, T, D] -> [B, D]; with the weights [B, h, T], float32, if asked for."""
         batch, _, width = tokens.shape
         probe = self.param('probe_token', nn.initializers.xavier_uniform(), (1, 1, width))
         probe = jnp.broadcast_to(probe.astype(self.dtype), (batch, 1, width))
-        x, _ = MultiHeadAttention(self.num_heads, dtype=self.dtype, name='attention')(probe, tokens)
+        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name='attention')
+        x, weights = attention(probe, tokens, return_weights=return_weights)
         y = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name='mlp_norm')(x)
         y = MLP(self.mlp_dim, activation=self.activation, dtype=self.dtype, name='mlp')(y)
-        return (x + y)[:, 0]  # [B, D]
+        pooled = (x + y)[:, 0]  # [B, D]
+        return (pooled, weights[:, :, 0]) if return_weights else pooled

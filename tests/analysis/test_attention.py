@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import vitjax
+from vitjax.analysis import attention_maps, attention_rollout
+from vitjax.analysis.attention import draw_attention
+from vitjax.data.preprocess import Preprocess
+from vitjax.models.registry import create_model
+from vitjax.pretrained import Pretrained
+
+SIZES = dict(width=8, depth=2, num_heads=2, mlp_dim=8, num_classes=3)
+# A pixel a patch, so that nothing is interpolated.
+PIXELS = SIZES | dict(image_size=(2, 3), patch_size=1)
+
+
+def initialised(model):
+    """Random variables, and two random images."""
+    rng = np.random.default_rng(0)
+    size = np.broadcast_to(model.image_size, 2)
+    images = jnp.array(rng.normal(size=(2, *size, model.in_channels)), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), x.dtype), shapes), images
+
+
+def test_rollout_of_uniform_attention_keeps_of_a_token_what_the_residual_stream_carries():
+    depth, tokens = 3, 4
+    attention = jnp.full((depth, 1, 2, tokens, tokens), 1 / tokens)
+    kept = 0.5**depth
+    expected = kept * np.eye(tokens) + (1 - kept) / tokens
+    np.testing.assert_allclose(attention_rollout(attention)[0], expected, rtol=1e-6)
+
+
+def test_rollout_goes_from_the_first_block_to_the_last():
+    # The first block brings token 2 to token 1, the second token 1 to token 0.
+    moves = jnp.zeros((2, 3, 3)).at[0].set(jnp.eye(3)[jnp.array([0, 2, 2])])
+    moves = moves.at[1].set(jnp.eye(3)[jnp.array([1, 1, 2])])
+    found = attention_rollout(moves[:, None, None])[0]
+    np.testing.assert_allclose(found[0], [0.5, 0.25, 0.25])
+    np.testing.assert_allclose(found.sum(-1), 1)
+
+
+@pytest.mark.parametrize(
+    ('options', 'pooled'),
+    [
+        (dict(pooling='cls', num_registers=1), [1, 0, 0, 0, 0, 0, 0, 0]),
+        (dict(pooling='mean'), [1 / 6] * 6),
+        (dict(pooling='mean', num_registers=2), [0, 0] + [1 / 6] * 6),
+        (dict(pooling='mean', num_registers=2, pool_prefix=True), [1 / 8] * 8),
+    ],
+)
+def test_a_map_is_what_reaches_the_pooled_vector(options, pooled):
+    model = create_model('vit', **PIXELS, **options)
+    variables, images = initialised(model)
+    found = attention_maps(model, variables, images)
+    attention = model.apply(variables, images, method='features', attention=True)['attention']
+    looks = {'last block': attention[-1].mean(axis=1), 'all blocks': attention_rollout(attention)}
+    assert found.keys() == looks.keys()
+    for name, look in looks.items():
+        reached = np.einsum('t,bts->bs', pooled, look)[:, -6:].reshape(2, 2, 3)
+        expected = reached / reached.mean(axis=(1, 2), keepdims=True)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('num_registers', [0, 2])
+def test_attention_pooling_looks_as_its_probe_does(num_registers):
+    model = create_model('vit', **PIXELS, pooling='map', num_registers=num_registers)
+    variables, images = initialised(model)
+    # Without keys all tokens are alike to the probe: the same as their mean.
+    pooling = variables['params']['attention_pooling']
+    pooling['attention']['key'] = jax.tree.map(jnp.zeros_like, pooling['attention']['key'])
+    found = attention_maps(model, variables, images)
+    attention = model.apply(variables, images, method='features', attention=True)['attention']
+    reached = attention[-1].mean(axis=(1, 2))[:, num_registers:].reshape(2, 2, 3)
+    expected = reached / reached.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found['last block'], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('vit', SIZES | dict(image_size=(7, 10), patch_size=(4, 3), pad=True)),
+        ('mae', dict(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+         | dict(decoder_width=8, decoder_depth=1, decoder_num_heads=2)),
+        ('r_vit_ti16', SIZES | dict(image_size=64, patch_size=32)),
+        ('cnn', dict(image_size=(6, 9), widths=(4, 6), stage_depth=1, spatial_attention='sigmoid')),
+    ],
+)  # fmt: skip
+def test_of_every_kind_of_model_maps_lie_over_the_image(name, options):
+    model = create_model(name, **options)
+    variables, images = initialised(model)
+    maps = jax.jit(lambda v, x: attention_maps(model, v, x))(variables, images)
+    assert set(maps) == ({'stage 1', 'stage 2'} if name == 'cnn' else {'last block', 'all blocks'})
+    for look in maps.values():
+        assert look.shape == images.shape[:3]
+        np.testing.assert_allclose(look.mean(axis=(1, 2)), 1, rtol=1e-5)
+        assert (np.asarray(look) >= 0).all()
+
+
+def test_of_a_cnn_a_map_is_the_importance_of_the_pixels():
+    options = dict(widths=(4, 6), attention_maps=2, spatial_attention='softmax')
+    model = create_model('cnn', image_size=8, **options)
+    variables, images = initialised(model)
+    found = attention_maps(model, variables, images)['stage 1']
+    importance = model.apply(variables, images, method='features', attention=True)['attention'][0]
+    np.testing.assert_allclose(found, importance.mean(axis=-1), rtol=1e-5)
+
+
+def test_a_model_without_attention():
+    model = create_model('cnn', image_size=8, widths=(4,), stage_depth=1)
+    with pytest.raises(ValueError, match='no spatial attention'):
+        attention_maps(model, *initialised(model))
+
+
+def test_the_picture_has_a_row_an_image(tmp_path):
+    model = create_model('vit', **SIZES, image_size=(4, 8), patch_size=2)
+    variables, _ = initialised(model)
+    preprocess = Preprocess((4, 8), 3, 1.0, (0.5,), (0.5,))
+    pretrained = Pretrained(model, variables, preprocess, labels=None, info={})
+    image, heights = np.zeros((4, 8, 3), np.uint8), []
+    for count in (1, 3):
+        draw_attention(pretrained, [image] * count, tmp_path / 'map.png')
+        heights.append(Image.open(tmp_path / 'map.png').height)
+    # A row is two inches wide, half as high, for each of two images more.
+    assert heights[1] - heights[0] == 2 * 120
+    with pytest.raises(vitjax.errors.UserError, match='cannot be written'):
+        draw_attention(pretrained, [image], tmp_path / 'no' / 'map.png')

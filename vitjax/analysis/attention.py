@@ -1,0 +1,132 @@
+"""Where a model looks: its attention, laid over the image."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vitjax.analysis.drawing import new_figure, save_figure
+from vitjax.layers.patches import as_pair, grid_size, patchify, unpatchify
+from vitjax.models.mae import MAE
+from vitjax.models.vit import ViT
+from vitjax.pretrained import Pretrained
+
+
+def attention_rollout(attention: jax.Array) -> jax.Array:
+    """What each token of the last block holds of those before the first (Abnar & Zuidema 2020, eq. 1).
+
+    Heads are averaged. Half of a token is what attention brings, the other half itself, which the
+    residual stream carries on; the blocks' weights are multiplied one after another.
+
+    Args:
+      attention: [L, B, h, T, T], queries before keys; rows sum to 1.
+
+    Returns:
+      [B, T, T], rows sum to 1.
+    """
+    blocks = (attention.mean(axis=2) + jnp.eye(attention.shape[-1])) / 2  # [L, B, T, T]
+    return functools.reduce(lambda x, block: jnp.matmul(block, x, precision='highest'), blocks)
+
+
+def attention_maps(
+    model: nn.Module, variables: Mapping[str, Any], images: jax.Array
+) -> dict[str, jax.Array]:
+    """Where a model looks in images [B, H, W, C]: 1 where it looks as on average, 2 twice as much.
+
+    Returns:
+      Name -> [B, H, W] float32, of mean 1 over the image. Of a Vision Transformer, a hybrid or a
+      masked autoencoder, what reaches the pooled vector: 'last block', heads averaged, and 'all
+      blocks', their `attention_rollout` (as in Dosovitskiy et al. 2021, figure 6). Of a CNN the
+      importance of each of its spatial attentions, 'stage 1' first, the mean of its maps.
+
+    Raises:
+      ValueError: the model is a CNN without spatial attention.
+    """
+    if isinstance(model, MAE):
+        model, variables = model.encoder(), {'params': variables['params']['vit']}
+    features = model.apply(variables, images, method='features', attention=True)
+    attention = features['attention']
+    if isinstance(model, ViT):
+        pooled = _pooling_weights(model, variables, features)  # [B, T]
+        prefix = features['prefix'].shape[1]
+        looks = {
+            'last block': attention[-1].mean(axis=1),
+            'all blocks': attention_rollout(attention),
+        }
+        maps = {
+            name: _over_image(model, jnp.einsum('bt,bts->bs', pooled, look)[:, prefix:])
+            for name, look in looks.items()
+        }
+    else:
+        size = images.shape[:3]
+        maps = {
+            f'stage {index + 1}': jax.image.resize(importance.mean(axis=-1), size, 'linear')
+            for index, importance in enumerate(attention)
+        }
+    return {name: x / x.mean(axis=(1, 2), keepdims=True) for name, x in maps.items()}
+
+
+def _pooling_weights(
+    model: ViT, variables: Mapping[str, Any], features: Mapping[str, jax.Array]
+) -> jax.Array:
+    """Which part of the pooled vector each token is, by the class token alone where there is one: [B, T]."""
+    tokens = jnp.concatenate([features['prefix'], features['tokens']], axis=1)  # [B, T, D]
+    batch, length, _ = tokens.shape
+    if model.pooling.startswith('cls'):
+        return jnp.zeros((batch, length)).at[:, 0].set(1)
+    left_out = 0 if model.pools_prefix else features['prefix'].shape[1]
+    if model.pooling == 'mean':
+        weights = jnp.full((batch, length - left_out), 1 / (length - left_out))
+    else:
+        _, weights = model.apply(
+            variables,
+            tokens[:, left_out:],
+            method=lambda vit, x: vit.attention_pooling(x, return_weights=True),
+        )
+        weights = weights.mean(axis=1)  # [B, h, T] -> [B, T]
+    return jnp.pad(weights, ((0, 0), (left_out, 0)))
+
+
+def _over_image(model: ViT, weights: jax.Array) -> jax.Array:
+    """Weights of patches [B, N], interpolated between their centres: [B, H, W]."""
+    rows, columns = grid_size(model.image_size, model.patch_size, pad=model.pad)
+    height, width = as_pair(model.patch_size)
+    shape = (len(weights), rows * height, columns * width, 1)
+    covered = jax.image.resize(weights.reshape(-1, rows, columns, 1), shape, 'linear')
+    # What lies outside of the image, where patches were padded, is cut off.
+    return unpatchify(patchify(covered, model.patch_size), model.image_size)[..., 0]
+
+
+def draw_attention(pretrained: Pretrained, images: Sequence[Any], path: Path) -> None:
+    """Writes a picture with a row an image: the image as the model takes it, then its `attention_maps`.
+
+    Colours run from no attention to the highest of each map. Raises as `attention_maps` does, and
+    UserError where an image cannot be read or the picture not be written.
+    """
+    maps_of = jax.jit(functools.partial(attention_maps, pretrained.model))
+    rows = []
+    for image in images:
+        pixels = pretrained.preprocess.pixels(image)  # [H, W, C]
+        maps = maps_of(pretrained.variables, pretrained.preprocess.normalise(pixels[None]))
+        rows.append((pixels, {name: np.asarray(x[0]) for name, x in maps.items()}))
+    names = ['image', *rows[0][1]]
+    height, width = as_pair(pretrained.model.image_size)
+    figure = new_figure(2 * len(names), 2 * len(rows) * height / width + 0.3)
+    for line, (pixels, maps) in zip(
+        figure.subplots(len(rows), len(names), squeeze=False), rows, strict=True
+    ):
+        for axis, name in zip(line, names, strict=True):
+            axis.set(xticks=[], yticks=[])
+            if name == 'image':
+                axis.imshow(pixels, cmap='gray', vmin=0, vmax=255)
+            else:
+                axis.imshow(pixels.mean(axis=-1), cmap='gray', vmin=0, vmax=255)
+                axis.imshow(maps[name], cmap='inferno', vmin=0, alpha=0.6)
+            if pixels is rows[0][0]:
+                axis.set_title(name)
+    save_figure(figure, path)
