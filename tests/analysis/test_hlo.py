@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitjax.analysis.hlo import Program, groups
+from vitjax.analysis.hlo import Program
 
 # Compiled on eight devices: a collective of each kind of known size, in a loop of three and outside.
 COLLECTIVES = """
@@ -90,26 +90,6 @@ def test_islands_that_cut_some_groups_and_not_others(found):
     (sent,) = found['all-reduce once'][0].values()
     # Of islands of three devices 0 to 3 and 4 to 7 each lie in two, of six the first lies in one.
     assert found['all-reduce once'][3] == [2 / 4 * sent, 1 / 4 * sent]
-
-
-@pytest.mark.parametrize(
-    ('attributes', 'devices', 'expected'),
-    [
-        ('replica_groups={{0,1,2,3}}, use_global_device_ids=true', 4, [[0, 1, 2, 3]]),
-        ('replica_groups={{0},{1}}', 2, [[0], [1]]),
-        ('replica_groups=[2,3]<=[6], dimensions={0}', 6, [[0, 1, 2], [3, 4, 5]]),
-        ('replica_groups=[2,2]<=[2,2]T(1,0)', 4, [[0, 2], [1, 3]]),
-        ("replica_groups=mesh['a'=2,'b'=2] {'a'}, x={'b'}", 4, [[0, 2], [1, 3]]),
-        ("replica_groups=mesh['a.1'=2,'b'=2] {'a.1','b'}", 4, [[0, 1, 2, 3]]),
-        ("replica_groups=mesh['a'=4] {'a':(2)2}", 4, [[0, 1], [2, 3]]),
-        ("replica_groups=mesh['a'=8] {'a':(1)2,'a':(4)2}", 8, [[0, 1, 4, 5], [2, 3, 6, 7]]),
-        ("replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}", 4, [[0, 1], [2, 3]]),
-        ("replica_groups=mesh['a'=2,'b'=2], device_ids=(3,1,2,0) {'b'}", 4, [[3, 1], [2, 0]]),
-        ('replica_groups={}', 3, [[0, 1, 2]]),
-    ],
-)
-def test_groups(attributes, devices, expected):
-    assert groups(attributes, devices).tolist() == expected
 
 
 # As written for a TPU: a loop whose condition tells its length, an all-gather in two parts that share a

@@ -11,9 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 
-import numpy as np
-
-COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
+from vitjax.analysis.collectives import COLLECTIVES, groups, share, share_beyond
 
 _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')
@@ -132,7 +130,7 @@ class Program:
         """
         total = 0.0
         for kind, size, attributes in self._collectives():
-            total += size * _share_beyond(kind, attributes, self._devices, island)
+            total += size * share_beyond(kind, attributes, self._devices, island)
         # TPUs add up within a slice first, then through their hosts.
         for name, times in self.executions.items():
             for instruction in self.computations[name].values():
@@ -142,8 +140,8 @@ class Program:
                 if transfer:
                     kind = transfer[1].lower().replace('_', '-')
                     slices = re.search(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
-                    share = _share(kind, slices[1].count(',') + 1)
-                    total += times * instruction.arrays[0].bytes * share
+                    size = times * instruction.arrays[0].bytes
+                    total += size * share(kind, slices[1].count(',') + 1)
         return round(total)
 
     def _collectives(self) -> Iterator[tuple[str, float, str]]:
@@ -161,7 +159,7 @@ class Program:
                     kind = 'reduce-scatter'
                 size = sum(a.bytes for a in self._operand_arrays(inside, instruction))
                 group = groups(instruction.attributes, self._devices).shape[1]
-                yield kind, times * size * _share(kind, group), instruction.attributes
+                yield kind, times * size * share(kind, group), instruction.attributes
 
     def memory_bytes(self) -> int:
         """Bytes that a device reads from and writes to its main memory in one run.
@@ -292,77 +290,6 @@ class Program:
             root = next(i for i in self.computations[called].values() if i.is_root)
             return self._written(called, root.name, whole)
         return whole
-
-
-def groups(attributes: str, devices: int) -> np.ndarray:
-    """Ids of the devices in each group of a collective, [groups, devices of one].
-
-    >>> groups('replica_groups={{0,1},{2,3}}', 4).tolist()
-    [[0, 1], [2, 3]]
-    >>> groups("replica_groups=mesh['a'=4,'b'=2] {'a':(1)2}", 8).tolist()
-    [[0, 4], [1, 5], [2, 6], [3, 7]]
-    """
-    if match := re.search(r'replica_groups=\{(\{[\d,{}]+\})\}', attributes):
-        listed = [_numbers(group) for group in re.findall(r'[\d,]+\d|\d', match[1])]
-        size = max(map(len, listed))
-        return np.array([group for group in listed if len(group) == size])
-    if match := re.search(r'replica_groups=\[\d+,(\d+)\]<=(\S+)', attributes):
-        return _ids(match[2]).reshape(-1, int(match[1]))
-    match = re.search(r'replica_groups=@?mesh\w*\[([^\]]*)\]([^{]*)\{([^}]*)\}', attributes)
-    if not match:
-        return np.arange(devices)[None]
-    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[1])}
-    shape = tuple(sizes.values())
-    order = re.search(r'device_ids=\((\S+)\)', match[2])
-    ids = _ids(order[1]) if order else np.arange(math.prod(shape))
-    # A group is what lies at the same place along what is left of the axes, once those that it
-    # goes over are taken out: whole, or of an axis cut into (before, size, after) the middle part.
-    left = dict(zip(sizes, np.indices(shape), strict=True))
-    for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", match[3]):
-        before, size = int(before or 1), int(size or sizes[name])
-        step = sizes[name] // (before * size)
-        left[name] = left[name] - left[name] // step % size * step
-    place = np.ravel_multi_index(tuple(left.values()), shape).ravel()
-    ordered = ids.ravel()[np.argsort(place, kind='stable')]
-    return ordered.reshape(len(set(place)), -1)
-
-
-def _ids(order: str) -> np.ndarray:
-    """Ids of devices: listed, or as `[4,2]T(1,0)`, counted in that shape and then transposed."""
-    match = re.match(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', order)
-    if not match:
-        return np.array(_numbers(order))
-    shape, axes = match.groups()
-    ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
-    return ids.transpose(_numbers(axes)) if axes else ids
-
-
-def _numbers(listed: str) -> list[int]:
-    return [int(number) for number in re.findall(r'\d+', listed)]
-
-
-def _share(kind: str, group: int) -> float:
-    """Bytes that each device of a group sends in a collective, for each byte that it starts with."""
-    if kind in ('collective-permute', 'one-to-one'):  # the latter between slices of TPUs
-        return 1
-    if kind == 'all-gather':
-        return group - 1
-    return (2 if kind == 'all-reduce' else 1) * (group - 1) / group
-
-
-def _share_beyond(kind: str, attributes: str, devices: int, island: int) -> float:
-    """Of what a device sends in a collective, the part that goes to another island of devices."""
-    if kind == 'collective-permute':
-        pairs = re.search(r'source_target_pairs=\{(\{[\d,{}]+\})\}', attributes)
-        ends = np.array(_numbers(pairs[1])).reshape(-1, 2) // island if pairs else np.zeros((1, 2))
-        return float(np.mean(ends[:, 0] != ends[:, 1]))
-    islands = groups(attributes, devices) // island  # [groups, g]
-    if kind == 'all-to-all':  # to each of the others alike
-        apart = islands[:, :, None] != islands[:, None, :]
-        return float(apart.sum() / apart[:, 0].size / max(1, islands.shape[1] - 1))
-    # A ring of devices leaves each of its islands once.
-    counts = [len(set(group)) for group in islands.tolist()]
-    return sum(count for count in counts if count > 1) / islands.size
 
 
 def _split(rest: str) -> tuple[str, str]:

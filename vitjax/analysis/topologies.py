@@ -21,7 +21,7 @@ class Chip:
 
     Attributes:
       flops: bfloat16 operations a second.
-      memory: bytes.
+      memory: bytes that a program can have.
       memory_bandwidth: bytes a second.
       link: bytes a second that a TPU sends to one neighbour, or a GPU over all of NVLink.
       network: bytes a second that a chip sends to other slices or machines.
@@ -67,16 +67,17 @@ def _gpu(capability: int, cores: int, lanes: int, clock: float, cache: int, shar
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 _CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8', '8x8x16')
 
-# FLOPs, memory and its bandwidth: https://docs.cloud.google.com/tpu/docs/ v5e, v5p, v6e and tpu7x; for v4,
+# Memory: what libtpu 0.0.42.1 has for a program, as it says when it refuses one; it keeps some for itself.
+# FLOPs and the bandwidth of memory: https://docs.cloud.google.com/tpu/docs/ v5e, v5p, v6e and tpu7x; for v4,
 # and the bandwidth of tpu7x: https://jax-ml.github.io/scaling-book/tpus/, "TPU Specs". That has the rates
 # of the links, too, one way. What joins slices is the data centre's network: 25 Gb/s a chip of v5e, 50 of
 # v5p (and taken for v4), 100 of v6e and tpu7x.
 CHIPS = {
-    'v4': Chip(275e12, 32 * 2**30, 1.2e12, 45e9, 6.25e9, _CUBES, cores=2),
-    'v5e': Chip(197e12, 16 * 2**30, 0.819e12, 45e9, 3.125e9, _FLAT),
-    'v5p': Chip(459e12, 95 * 2**30, 2.765e12, 90e9, 6.25e9, _CUBES, cores=2),
-    'v6e': Chip(918e12, 32 * 2**30, 1.638e12, 90e9, 12.5e9, _FLAT),
-    'tpu7x': Chip(2307e12, 192 * 2**30, 7.4e12, 90e9, 12.5e9, _CUBES, devices=2, cores=2),
+    'v4': Chip(275e12, 30.75 * 2**30, 1.2e12, 45e9, 6.25e9, _CUBES, cores=2),
+    'v5e': Chip(197e12, 15.75 * 2**30, 0.819e12, 45e9, 3.125e9, _FLAT),
+    'v5p': Chip(459e12, 95.74 * 2**30, 2.765e12, 90e9, 6.25e9, _CUBES, cores=2),
+    'v6e': Chip(918e12, 31.25 * 2**30, 1.638e12, 90e9, 12.5e9, _FLAT),
+    'tpu7x': Chip(2307e12, 2 * 94.75 * 2**30, 7.4e12, 90e9, 12.5e9, _CUBES, devices=2, cores=2),
 }
 
 _MACHINE = ('1', '2', '4', '8')
