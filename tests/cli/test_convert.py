@@ -42,6 +42,14 @@ def test_another_size_on_the_way(source, tmp_path):
     assert (model.num_classes, model.in_channels) == (7, 1)
 
 
+def test_what_the_source_does_not_tell_is_said(source, tmp_path):
+    said = ['--set', 'mean=0.25', '--set', 'std=0.1,0.2,0.3', '--set', 'interpolation=bicubic']
+    assert main(['convert', str(source), str(tmp_path / 'run'), '--format=vitjax', *said]) == 0
+    preprocess = vitjax.load(tmp_path / 'run').preprocess
+    assert (preprocess.mean, preprocess.std) == ((0.25,), (0.1, 0.2, 0.3))
+    assert preprocess.interpolation == 'bicubic'
+
+
 MISTAKES = {
     'format': (['{source}', '{dest}', '--format=googel'], "unknown format 'googel'; did you mean"),
     'source': (['{dest}', '{dest}', '--format=google'], 'no such file or folder'),

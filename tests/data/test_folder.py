@@ -81,3 +81,17 @@ def test_corrupt_file_is_named(tmp_path):
     (tmp_path / 'cat' / '1.png').write_bytes(b'nothing')
     with pytest.raises(CorruptExample, match=r'cat/1.png: not an image'):
         np.asarray(source[0]['image'])
+
+
+def test_a_link_that_leads_nowhere_is_a_corrupt_example(tmp_path):
+    source = open_source('folder', 'train', fill(tmp_path, cat=['1.png']))
+    (tmp_path / 'cat' / '1.png').unlink()
+    (tmp_path / 'cat' / '1.png').symlink_to('nowhere.png')
+    with pytest.raises(CorruptExample, match=r'no file .*cat/1.png'):
+        np.asarray(source[0]['image'])
+
+
+@pytest.mark.parametrize('hidden', ['.2.png', '.ipynb_checkpoints/2.png', 'deep/.hidden/2.png'])
+def test_what_is_hidden_is_left_out(tmp_path, hidden):
+    fill(tmp_path / '.data', cat=['1.png', hidden])
+    assert len(open_source('folder', 'train', str(tmp_path / '.data'))) == 1

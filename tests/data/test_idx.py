@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitjax.data.arrays import Arrays
 from vitjax.data.idx import FASHION, read_idx
 from vitjax.data.sources import open_source
 from vitjax.errors import UserError
@@ -67,6 +68,13 @@ def test_malformed(tmp_path, images, labels, message):
     with pytest.raises(UserError, match=message) as caught:
         open_source('idx', 'train', path)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize('label', [-1, 2])
+def test_labels_are_numbers_of_classes(label):
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    with pytest.raises(UserError, match=f'image 1 of x has label {label}, but there are 2 classes'):
+        Arrays('x', images, np.array([0, label]), ('a', 'b'))
 
 
 def test_label_without_a_class(tmp_path):

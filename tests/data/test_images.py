@@ -1,6 +1,9 @@
+import io
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from sample_images import GRAY, PHOTO, encoded, jpeg, rgba
@@ -101,18 +104,24 @@ def test_corrupt_images_name_their_file(data, tmp_path):
 
 
 def test_missing_file_and_wrong_array():
-    with pytest.raises(UserError, match=r'no file /nowhere\.png'):
+    with pytest.raises(CorruptExample, match=r'no file /nowhere\.png'):
         images.decode('/nowhere.png')
     for array in (np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros(4, np.uint8)):
         with pytest.raises(UserError, match='an image is uint8'):
             images.decode(array)
 
 
-@pytest.mark.parametrize('image', [PHOTO, GRAY, Image.fromarray(PHOTO)])
+@pytest.mark.parametrize('image', [PHOTO, GRAY, Image.fromarray(PHOTO), jnp.array(PHOTO)])
 def test_decode_takes_arrays_and_pictures(image):
     np.testing.assert_array_equal(
         images.decode(image, 3), PHOTO if image is not GRAY else np.dstack([GRAY] * 3)
     )
+
+
+def test_a_picture_of_the_callers_stays_as_it_is():
+    picture = Image.open(io.BytesIO(jpeg(Image.fromarray(PHOTO))))
+    images.decode(picture, 3, images.central_cut((4, 4)))
+    assert picture.size == (64, 48)
 
 
 def test_a_cut_is_the_identity_where_it_can_be():
@@ -128,6 +137,16 @@ def test_a_squashed_image_is_seen_whole():
 
 
 sides = st.integers(1, 60)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.tuples(sides, sides))
+@example(492, 640, (224, 224))  # 224 * (492 / 224) is a hair above 492
+def test_the_central_box_is_not_larger_than_the_image(height, width, size):
+    top, left, inner_height, inner_width = images.central_box(height, width, size)
+    assert top >= 0
+    assert left >= 0
+    assert inner_height <= height
+    assert inner_width <= width
 
 
 @given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))

@@ -112,3 +112,15 @@ def test_what_cannot_be_loaded(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as caught:
         Tokenizer.load(tmp_path)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('texts', [[], ['', ' \n']])
+def test_no_text(texts):
+    with pytest.raises(UserError, match='there is no text to train a tokenizer on'):
+        Tokenizer.train(texts, kind='unigram', vocab_size=300)
+
+
+def test_long_lines_are_learned_from_too():
+    word, line = 'gargantuan', ' '.join(['gargantuan'] * 500)
+    tokenizer = Tokenizer.train(['a b', line], kind='unigram', vocab_size=300)
+    assert len(tokenizer.encode(word)) < 4

@@ -123,5 +123,10 @@ def test_bounds_out_of_order(key):
         transforms.TrainImages(preprocess(1), {key: (0.9, 0.5)})
 
 
+def test_a_shift_by_the_whole_image():
+    with pytest.raises(UserError, match=r'config.augment.shift: \d+ pixels move .* out of sight'):
+        transforms.TrainImages(preprocess(1), {'shift': min(preprocess(1).image_size)})
+
+
 def test_augment_defaults_are_those_of_the_config():
     assert transforms.TrainImages(preprocess(1), {}).augment == Augment()

@@ -1,6 +1,7 @@
 import pytest
 
 import vitjax
+from vitjax.errors import UserError
 from vitjax.generation.translation import split, translate
 
 
@@ -54,3 +55,11 @@ def test_parts_are_sentences_or_cut_between_words(pretrained):
 def test_anything_that_is_text_has_an_answer(pretrained):
     texts = ['hello', '\x00\x07', '\u1100\u1161', 'e\u0301 🙂', '\ud800', '▁']
     assert all(isinstance(best[0].text, str) for best in run(pretrained, texts))
+
+
+@pytest.mark.parametrize(
+    'options', [{'n_best': 2}, {'n_best': 0}, {'beam_size': 0}, {'batch_size': 0}]
+)
+def test_options_out_of_range(pretrained, options):
+    with pytest.raises(UserError, match='n_best must be from 1 to beam_size, batch_size at least'):
+        translate(pretrained.model, pretrained.variables, pretrained.preprocess, ['a'], **options)

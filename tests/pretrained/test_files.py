@@ -356,6 +356,10 @@ def test_shards_are_put_together(tmp_path):
     [
         (['a.npz'], 'a.npz'),
         (['model.safetensors', 'other.safetensors', 'pytorch_model.bin'], 'model.safetensors'),
+        (
+            ['pytorch_model-1-of-1.bin', 'pytorch_model.bin.index.json'],
+            'pytorch_model.bin.index.json',
+        ),
         (['weights.safetensors', 'weights.pth'], 'weights.safetensors'),
         (['weights.pth', 'notes.txt'], 'weights.pth'),
         (['notes.txt'], None),

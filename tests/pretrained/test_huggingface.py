@@ -5,6 +5,7 @@ transformers = pytest.importorskip('transformers', reason='transformers is not i
 
 import json  # noqa: E402
 
+import numpy as np  # noqa: E402
 import safetensors.torch  # noqa: E402
 from originals import (  # noqa: E402
     as_torch,
@@ -179,6 +180,27 @@ PROCESSORS = {
         {'crop': 0.8, 'squash': True, 'interpolation': 'bicubic'},
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ('changes', 'mean', 'std'),
+    [
+        ({'rescale_factor': 1 / 127.5, 'image_mean': [1.0] * 3}, 0.5, 0.5),
+        ({'do_rescale': False, 'image_mean': [127.5] * 3, 'image_std': [51.0] * 3}, 0.5, 0.2),
+        ({'do_rescale': False, 'do_normalize': False}, 0, 1 / 255),
+        ({'rescale_factor': 1 / 255, 'image_mean': [0.1] * 3}, 0.1, 1),
+    ],
+)
+def test_any_scale_of_pixels(changes, mean, std, tmp_path):
+    original('ViTForImageClassification', VIT).save_pretrained(tmp_path)
+    stored = {'image_mean': [0.0] * 3, 'image_std': [1.0] * 3, 'size': 16} | changes
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(stored))
+    preprocess = vitjax.load(tmp_path).preprocess
+    np.testing.assert_allclose(preprocess.mean, mean)
+    np.testing.assert_allclose(preprocess.std, std)
+    (tmp_path / 'preprocessor_config.json').write_text('{"rescale_factor": "small"}')
+    with pytest.raises(UserError, match='has the rescale_factor small'):
+        vitjax.load(tmp_path)
 
 
 @pytest.mark.parametrize('case', PROCESSORS)

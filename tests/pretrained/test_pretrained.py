@@ -1,5 +1,6 @@
 import functools
 import json
+import re
 import shutil
 
 import jax
@@ -94,6 +95,14 @@ def test_what_preprocess_takes(run, tmp_path):
         (lambda run: (run / 'config.json').write_text('{'), 'is not a config'),
         (lambda run: (run / 'config.json').write_text('{}'), 'give exactly one of config.steps'),
         (lambda run: (run / 'preprocess.json').write_text('{"crop": 1}'), 'is damaged'),
+        (
+            lambda run: (run / 'preprocess.json').write_text(
+                (run / 'preprocess.json').read_text().replace('"crop": 1.0', '"crop": 2')
+            ),
+            'preprocess.json is damaged: crop must be above 0 and at most 1, not 2',
+        ),
+        (lambda run: (run / 'labels.json').write_text('"abc"'), 'labels.json is damaged'),
+        (lambda run: (run / 'origin.json').write_text('[]'), 'origin.json is damaged'),
         (lambda run: shutil.rmtree(run / 'checkpoints'), 'no checkpoint'),
     ],
 )
@@ -120,3 +129,33 @@ def test_switches_and_sizes_at_loading(run, tmp_path):
 def test_weights_that_do_not_fit_are_named(run):
     with pytest.raises(UserError, match=r'out/bias is \(2, 16\) in the checkpoint, \(2, 32\)'):
         library.load(run, width=32)
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'dtype': 'foo'}, "dtype is 'float32' or 'bfloat16', not 'foo'"),
+        ({'dtype': np.int32}, "dtype is 'float32' or 'bfloat16', not 'int32'"),
+        ({'crop': 2.0}, 'crop must be above 0 and at most 1, not 2.0'),
+        ({'mean': 'gray'}, 'could not convert string to float'),
+        ({'interpolation': 'cubic'}, "unknown interpolation 'cubic'; did you mean 'bicubic'"),
+    ],
+)
+def test_what_the_caller_says_wrongly(run, overrides, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        library.load(run, **overrides)
+
+
+def test_a_number_for_all_channels(run):
+    assert library.load(run, mean=0.25).preprocess.mean == (0.25,)
+
+
+def test_weights_alone_have_no_checkpoints_to_average(run, tmp_path):
+    library.save(library.load(run), tmp_path / 'x.npz', format='google')
+    with pytest.raises(UserError, match='no run: there are no 5 checkpoints to average'):
+        library.load(tmp_path / 'x.npz', average=5)
+
+
+def test_sentences_have_no_mean(translator):
+    with pytest.raises(UserError, match='a model of sentences, which has no mean'):
+        library.load(translator, mean=(0.5,))

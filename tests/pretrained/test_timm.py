@@ -176,6 +176,20 @@ def test_another_size_computes_what_timm_does(tmp_path):
     assert_close('timm, another size', computed(loaded, images), outputs(model, as_torch(images)))
 
 
+@pytest.mark.parametrize('image_size', [(32, 8), (16, 16), (24, 12)])
+def test_the_caller_knows_of_which_grid_the_positions_are(image_size, tmp_path):
+    model = original(PLAIN, img_size=image_size)
+    path = tmp_path / 'model.safetensors'
+    safetensors.torch.save_file(model.state_dict(), path)
+    loaded = vitjax.load(path, num_heads=4, image_size=image_size)
+    images = images_for(loaded)
+    assert_close('timm, its own grid', computed(loaded, images), outputs(model, as_torch(images)))
+    # Alone, 8 x 2 patches would be taken for 4 x 4.
+    if image_size == (32, 8):
+        with pytest.raises(UserError, match='a file alone is not enough'):
+            vitjax.save(loaded, tmp_path / 'alone.safetensors', format='timm')
+
+
 def test_a_distilled_model_without_heads_computes_what_timm_does(tmp_path):
     model = original(DISTILLED)
     save_for_hf(model, tmp_path, safe_serialization=True)

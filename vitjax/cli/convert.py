@@ -31,12 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='NAME=VALUE',
-        help='what the source does not tell of the model, such as num_heads=6; may be repeated',
+        help='what the source does not tell, such as num_heads=6 or mean=0.5; may be repeated',
     )
 
 
 def run(args: argparse.Namespace) -> int:
     import vitjax
+    from vitjax.config.keys import PREPROCESSING, Data
     from vitjax.config.types import parse, signature
     from vitjax.errors import UserError, unknown
     from vitjax.models.registry import MODELS
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if not equals:
             raise UserError(f'--set {words}: write NAME=VALUE')
         texts[name] = text
-    known = {}
+    known = {name: signature(Data)[name] for name in PREPROCESSING}
     for model in (*MODELS.values(), MODELS['vit']):  # which has the last word on what it shares
         known |= signature(model)
     for name in texts.keys() - known.keys():

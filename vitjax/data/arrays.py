@@ -29,7 +29,7 @@ class Arrays:
     def __post_init__(self):
         if not len(self.images):
             raise UserError(f'{self.name} holds no images')
-        outside = np.flatnonzero(self.labels_of >= len(self.labels))
+        outside = np.flatnonzero((self.labels_of < 0) | (self.labels_of >= len(self.labels)))
         if len(outside):
             raise UserError(
                 f'{self.describe(outside[0])} has label {self.labels_of[outside[0]]}, '

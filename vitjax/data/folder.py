@@ -86,8 +86,6 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path) -> list[str]:
-    return [
-        file
-        for file in files_below(folder)
-        if file.lower().endswith(EXTENSIONS) and not file.rpartition('/')[2].startswith('.')
-    ]
+    files = (file for file in files_below(folder) if file.lower().endswith(EXTENSIONS))
+    hidden = len(str(folder))  # what is hidden below it, file or folder, is left out
+    return [file for file in files if '/.' not in file[hidden:]]

@@ -78,7 +78,7 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
     """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
 
     Args:
-      image: path, bytes of a file, `EncodedImage`, PIL image, or uint8 [H, W] or [H, W, C].
+      image: path, bytes of a file, `EncodedImage`, PIL image, or an array, uint8 [H, W] or [H, W, C].
       channels: 1, 3 or 4; None keeps gray, colour and transparency as they are.
       cut: what part is wanted, and its size; None for the whole image.
 
@@ -86,14 +86,14 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
       uint8 [H, W, C].
 
     Raises:
-      CorruptExample: not an image, or a damaged one.
-      UserError: no such file, or an array that is not an image.
+      CorruptExample: not an image, a damaged one, or no such file.
+      UserError: an array that is not an image.
       RunError: the bucket that has the file does not answer.
     """
-    if isinstance(image, np.ndarray):
-        return _from_array(image, channels, cut)
     if isinstance(image, Image.Image):
-        return _from_picture(image, channels, cut)
+        return _from_picture(image.copy(), channels, cut)  # it may be shrunk as it is decoded
+    if hasattr(image, 'shape'):
+        return _from_array(np.asarray(image), channels, cut)
     if not isinstance(image, EncodedImage):
         image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
     content = read(image)
@@ -110,7 +110,8 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
 def central_box(height: int, width: int, size: tuple[int, int], crop: float = 1.0) -> Box:
     """The central box of the proportions of `size` that keeps `crop` of what fits in the image."""
     scale = crop * min(height / size[0], width / size[1])
-    inner = size[0] * scale, size[1] * scale
+    # Rounding could make it a hair larger than the image.
+    inner = min(height, size[0] * scale), min(width, size[1] * scale)
     return (height - inner[0]) / 2, (width - inner[1]) / 2, *inner
 
 
@@ -145,7 +146,7 @@ def read(image: EncodedImage) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f'no file {image.name}') from error
+        raise CorruptExample(f'no file {image.name}') from error
     except OSError as error:
         # A network that fails damages no file.
         kind = CorruptExample if is_local(path) else RunError

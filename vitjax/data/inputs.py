@@ -17,7 +17,7 @@ from vitjax.data.pipeline import eval_batches, reading, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import SOURCES, UNREAD, Source, check_name, open_source
 from vitjax.data.transforms import EvalImages, TrainImages
-from vitjax.errors import CorruptExample
+from vitjax.errors import CorruptExample, UserError
 from vitjax.files import read_json, write_atomically
 
 
@@ -98,8 +98,15 @@ class ImageData:
 
 def read_labels(run: Path) -> tuple[str, ...] | None:
     """Names of the classes of a run; None if they are unknown."""
-    labels = read_json(run / 'labels.json')
+    path = run / 'labels.json'
+    labels = read_json(path)
+    if labels is not None and not (isinstance(labels, list) and all(map(_is_name, labels))):
+        raise UserError(f'{path} is damaged: it is no list of names')
     return tuple(labels) if labels else None
+
+
+def _is_name(label: object) -> bool:
+    return isinstance(label, str)
 
 
 def open_images(config: ml_collections.ConfigDict, training: bool = True) -> ImageData:

@@ -21,7 +21,7 @@ def facts_for(channels: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """`Preprocess.facts` for images of so many channels: for gray ones what holds for RGB, on average."""
     facts = dict(facts)
     for name in ('mean', 'std'):
-        values = tuple(map(float, facts[name]))
+        values = tuple(map(float, np.atleast_1d(facts[name])))
         facts[name] = (sum(values) / len(values),) if channels == 1 else values
     return facts
 
@@ -109,5 +109,5 @@ class Preprocess:
         try:
             values = read_json(path).items()
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f'{path} is damaged: {error}') from error

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FILE = 'tokenizer.model'
 _SENTENCES = 1_000_000  # that training sees at most; memory and time grow with them
+_LONGEST = 4192  # bytes above which sentencepiece would leave a sentence out, unless told otherwise
 
 
 def normalise(text: str) -> str:
@@ -66,11 +67,13 @@ class Tokenizer:
         """A tokenizer with at most `vocab_size` tokens for texts like these; the same for the same texts.
 
         Raises:
-          UserError: so small a vocabulary cannot even hold the characters.
+          UserError: so small a vocabulary cannot even hold the characters, or there is no text.
         """
         import sentencepiece
 
         texts = [text for text in map(normalise, texts) if text]
+        if not texts:
+            raise UserError('there is no text to train a tokenizer on')
         step = -(-len(texts) // _SENTENCES) or 1
         model = io.BytesIO()
         try:
@@ -86,14 +89,17 @@ class Tokenizer:
                 unk_id=cls.unk,
                 bos_id=cls.bos,
                 eos_id=cls.eos,
+                max_sentence_length=max(_LONGEST, max(len(text.encode()) for text in texts)),
                 num_threads=1,
                 minloglevel=2,
             )
         except RuntimeError as error:
             need = re.search(r'smaller than required_chars\. \d+ vs (\d+)', str(error))
-            least = f'needs at least {need[1]} for its characters' if need else f'gives {error}'
+            if not need:
+                raise UserError(f'no tokenizer can be trained on these texts: {error}') from error
             raise UserError(
-                f'config.text.vocab_size={vocab_size} is too small: the training data {least}'
+                f'config.text.vocab_size={vocab_size} is too small: the training data needs at '
+                f'least {need[1]} for its characters'
             ) from error
         return cls(model.getvalue())
 

@@ -62,7 +62,7 @@ class TrainImages:
       augment: the keys of `config.Augment`; those left out have its defaults.
 
     Raises:
-      UserError: bounds out of order, or `fast` without the extra that it takes.
+      UserError: bounds out of order, a shift by the whole image, or `fast` without the extra that it takes.
     """
 
     def __init__(self, preprocess: Preprocess, augment: Mapping[str, Any]):
@@ -73,6 +73,11 @@ class TrainImages:
                 raise UserError(
                     f'config.augment.{key}: {bounds} is not (least, greatest), both above 0'
                 )
+        if self.augment.shift >= min(preprocess.image_size):
+            raise UserError(
+                f'config.augment.shift: {self.augment.shift} pixels move images of '
+                f'{preprocess.image_size} out of sight'
+            )
         if self.augment.fast:
             fast.libraries()
 

@@ -106,8 +106,8 @@ def sample(
       model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos,
         renormalise: see `greedy`.
       rng: a key of `jax.random`.
-      temperature: divides the log-probabilities before they are drawn from; 0 is greedy. May change
-        without compiling again.
+      temperature: divides the log-probabilities before they are drawn from; 0 is greedy. At least 0,
+        which is not checked, for it may change without compiling again.
       top_k: draw from the k most probable tokens.
       top_p: draw from the smallest set of the most probable tokens whose probability is at least p,
         after temperature and top_k (nucleus sampling, Holtzman et al. 2020, section 3.1).
@@ -117,7 +117,7 @@ def sample(
       with temperature 1 and all tokens.
 
     Raises:
-      UserError: for an option that is out of its range.
+      UserError: `max_length`, `top_k` or `top_p` is out of its range.
     """
     if top_k is not None and top_k < 1:
         raise UserError(f'top_k is {top_k}: draw from at least 1 token')

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from vitjax.data.text import TextPreprocess
+from vitjax.errors import UserError
 from vitjax.generation.beam import beam_search
 from vitjax.generation.hypotheses import Hypotheses
 from vitjax.generation.sampling import greedy
@@ -42,7 +43,15 @@ def translate(
       beam_size: 1 for greedy search.
       n_best: at most `beam_size`.
       batch_size: parts that are translated together.
+
+    Raises:
+      UserError: one of these is out of its range.
     """
+    if not 1 <= n_best <= beam_size or batch_size < 1:
+        raise UserError(
+            f'n_best is {n_best}, beam_size {beam_size}, batch_size {batch_size}: n_best must be '
+            'from 1 to beam_size, batch_size at least 1'
+        )
     parts = [split(preprocess, text) if text.strip() else [] for text in texts]
     flat = [part for of_text in parts for part in of_text]
     found = iter(_in_batches(model, variables, preprocess, flat, beam_size, n_best, batch_size))

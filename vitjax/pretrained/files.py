@@ -39,7 +39,7 @@ _LARGEST_JSON = 1 << 26
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Reads a `.npz`, `.safetensors` or PyTorch file, or the shards that a `.safetensors.index.json` names.
+    """Reads a `.npz`, `.safetensors` or PyTorch file, or the shards that an `.index.json` names.
 
     Raises:
       UserError: not such a file, or a damaged, truncated or hostile one; names the file.
@@ -85,9 +85,10 @@ def weights_in(folder: Path) -> Path | None:
     Safetensors go before PyTorch's files, which hold the same where both are.
     """
     found = {path.name: path for path in sorted(folder.iterdir())}
-    for name in ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin'):
-        if name in found:
-            return inside(folder, name)
+    for name in ('model.safetensors', 'pytorch_model.bin'):
+        for whole in (name, f'{name}.index.json'):
+            if whole in found:
+                return inside(folder, whole)
     for suffixes in (('.safetensors', '.npz'), ('.pth', '.pt', '.bin')):
         names = [name for name, path in found.items() if path.suffix in suffixes]
         if len(names) > 1:

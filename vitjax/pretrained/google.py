@@ -17,10 +17,10 @@ from vitjax.pretrained.layouts import (
     Checkpoint,
     Parts,
     check_grid,
+    guess_image,
     parameter_shapes,
     refuse,
     settle,
-    square_image,
 )
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
 from vitjax.pretrained.restating import with_position_table
@@ -102,7 +102,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`. The image is taken for a square if its patches make one."""
+    """See `vitjax.pretrained.layouts`. See `guess_image` for its size."""
     spelling = Spelling.of(checkpoint.tensors)
     # What stands beside the prefix is the optimizer's, or another model's.
     tensors = {
@@ -120,10 +120,11 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         patches = checkpoint.shape(spelling.positions, 3)[1]
         if told['class_token']:
             # big_vision's files from before 2022 are told by their number alone.
-            alone = spelling.big_vision and not square_image(patches - 1, told['patch_size'])
+            rest = guess_image(patches - 1, told['patch_size'], overrides)
+            alone = spelling.big_vision and not rest
             told['prefix_positions'] = 'none' if alone else 'class'
             patches -= not alone
-        known |= square_image(patches, told['patch_size'])
+        known |= guess_image(patches, told['patch_size'], overrides)
     config = {key: checkpoint.config[key] for key in ('image_size',) if key in checkpoint.config}
     arguments = settle(
         checkpoint, overrides, tensors=told, config=config, known=known, needed=['image_size']

@@ -28,8 +28,8 @@ from vitjax.pretrained.pytorch import (
     convolution,
     dense,
     find_grid,
+    guess_size,
     norm,
-    square,
 )
 from vitjax.pretrained.restating import with_head_on_mean_too, with_position_table
 
@@ -69,7 +69,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         known['layer_scale'] = checkpoint.config.get('layerscale_value', 1.0)
     rows = checkpoint.shape('embeddings.position_embeddings', 3)[1]
     placed = {'class': 1 + (kind == 'deit')}
-    known |= square(rows, placed, told['patch_size'])
+    known |= guess_size(rows, placed, told['patch_size'], overrides)
     arguments = settle(
         checkpoint,
         overrides,

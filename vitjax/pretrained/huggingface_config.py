@@ -1,5 +1,6 @@
 """Hugging Face's config.json and preprocessor_config.json: reading them, and writing those of a model."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vitjax.data.preprocess import Preprocess
@@ -229,6 +230,15 @@ def read_preprocess(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
             facts[ours] = stored[theirs]
     if not stored.get('do_normalize', True):
         facts |= {'mean': (0.0,), 'std': (1.0,)}
+    # Theirs are of pixels times a factor, ours of pixels from 0 to 1.
+    factor = stored.get('rescale_factor', 1 / 255) if stored.get('do_rescale', True) else 1
+    if not isinstance(factor, (int, float)) or factor <= 0:
+        raise UserError(
+            f'{checkpoint.place}: preprocessor_config.json has the rescale_factor {factor}'
+        )
+    scale = 255 * factor
+    if not math.isclose(scale, 1):
+        facts |= {name: [value / scale for value in facts[name]] for name in ('mean', 'std')}
     if stored.get('resample') in _RESAMPLE:
         facts['interpolation'] = _RESAMPLE[stored['resample']]
     size, crop = (_longest(checkpoint, stored.get(name)) for name in ('size', 'crop_size'))

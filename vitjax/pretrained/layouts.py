@@ -184,8 +184,18 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), *example_inputs(model))
 
 
-def square_image(patches: int, patch_size: tuple[int, int]) -> dict[str, tuple[int, int]]:
-    """{'image_size': ...} of a square of so many patches; {} if they make none."""
+def guess_image(
+    patches: int, patch_size: tuple[int, int], overrides: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """{'image_size': ...} of the image that the caller names, if it has so many patches, or else of a square.
+
+    It is {} if they make no square either.
+    """
+    try:
+        if math.prod(grid_size(overrides.get('image_size'), patch_size)) == patches:
+            return {'image_size': as_pair(overrides['image_size'])}
+    except (TypeError, ValueError):  # no size, or one that is to be adapted to, or refused, later
+        pass
     side = math.isqrt(patches)
     if not patches or side * side != patches:
         return {}

@@ -27,7 +27,7 @@ from vitjax.pretrained.huggingface_config import (
 )
 from vitjax.pretrained.layouts import Checkpoint, Parts, check_grid, parameter_shapes, settle
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, under, write_table
-from vitjax.pretrained.pytorch import dense, norm, square
+from vitjax.pretrained.pytorch import dense, guess_size, norm
 from vitjax.pretrained.restating import position_table
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _read(
         {name: value for name, value in overrides.items() if name != 'num_classes'},
         tensors=told,
         config=config,
-        known=known | square(rows, {'class': 1}, told['patch_size']),
+        known=known | guess_size(rows, {'class': 1}, told['patch_size'], overrides),
         needed=['num_heads', 'decoder_num_heads', 'image_size'],
     )
     for name, value in (('qkv_bias', True), ('decoder_mlp_dim', 4 * told['decoder_width'])):

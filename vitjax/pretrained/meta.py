@@ -50,7 +50,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`. It takes a square image, and heads as published or said."""
+    """See `vitjax.pretrained.layouts`. It takes a square image unless told, and heads as published."""
     dino = any(name.endswith('mask_token') for name in checkpoint.tensors)
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_timm(checkpoint))
     told = timm.tell(checkpoint)

@@ -86,6 +86,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     dtype, average = overrides.pop('dtype', None), overrides.pop('average', 1)
+    if dtype is not None:
+        dtype = _checked_dtype(dtype)
     moved = overrides.pop('prefix_positions', None)
     facts = {name: overrides.pop(name) for name in PREPROCESSING if name in overrides}
     sizes = {name: value for name, value in overrides.items() if name in SIZES}
@@ -97,6 +99,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
             parts, config, step = read_run(place, others, average)
             name = 'vitjax'
         else:
+            if average != 1:
+                raise UserError(f'{path} is no run: there are no {average} checkpoints to average')
             checkpoint = open_checkpoint(weights)
             name = find_layout(checkpoint)
             parts, config, step = _read(name, checkpoint, overrides), None, 0
@@ -104,6 +108,8 @@ def load(source: str | Path, **overrides) -> Pretrained:
         parts = resize(parts, sizes)
     if moved is not None:
         parts = move_prefix_positions(parts, moved)
+    if facts and isinstance(parts.preprocess, TextPreprocess):
+        raise UserError(f'{path} is a model of sentences, which has no {", ".join(facts)}')
     if facts:
         parts = dataclasses.replace(parts, preprocess=parts.preprocess | facts)
     return assemble(parts, source=str(source), layout=name, config=config, step=step, dtype=dtype)
@@ -204,6 +210,16 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
             write_atomically(place / file, json.dumps(value, indent=2) + '\n')
 
 
+def _checked_dtype(dtype: Any) -> str:
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in ('float32', 'bfloat16'):
+        raise UserError(f"dtype is 'float32' or 'bfloat16', not {name!r}")
+    return name
+
+
 def _read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     try:
         return layout(name).read(checkpoint, overrides)
@@ -228,16 +244,21 @@ def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) ->
 
 def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
     """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
-    try:
-        parts = _read(name, checkpoint, {})
-    except UserError:
-        return
-    try:
-        check_same(pretrained.model, create_model(parts.name, **parts.arguments))
-    except UserError as error:
-        raise UserError(
-            f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
-        ) from error
+    heads = ('num_heads', 'decoder_num_heads')
+    told = {
+        name: getattr(pretrained.model, name) for name in heads if hasattr(pretrained.model, name)
+    }
+    for overrides in ({}, told):
+        try:
+            parts = _read(name, checkpoint, overrides)
+        except UserError:
+            continue
+        try:
+            check_same(pretrained.model, create_model(parts.name, **parts.arguments))
+        except UserError as error:
+            raise UserError(
+                f'{checkpoint.place}: a file alone is not enough, write a folder: {error}'
+            ) from error
 
 
 def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:
@@ -247,8 +268,10 @@ def _preprocess(source: str, parts: Parts) -> Preprocess | TextPreprocess:
     try:
         facts = facts_for(model.in_channels, parts.preprocess)
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
+    except UserError as error:
+        raise UserError(f'{source}: {error}') from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f'{source}: its preprocessing is damaged: {error}') from error
+        raise UserError(f'{source}: it cannot preprocess by {parts.preprocess}: {error}') from error
 
 
 def _config_of(parts: Parts, preprocess: Preprocess) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vitjax.layers.patches import grid_size
-from vitjax.pretrained.layouts import Checkpoint, check_grid, square_image
+from vitjax.pretrained.layouts import Checkpoint, check_grid, guess_image
 from vitjax.pretrained.names import (
     CONVOLUTION,
     DENSE,
@@ -72,7 +72,10 @@ def find_grid(
     check_grid(checkpoint, arguments, rows - next(iter(placed.values())))
 
 
-def square(rows: int, placed: Mapping[str, int], patch: tuple[int, int]) -> dict[str, Any]:
-    """{'image_size': ...} if the positions, less those before the patches, make a square; else {}."""
-    sizes = (square_image(rows - count, patch) for count in placed.values() if rows > count)
+def guess_size(
+    rows: int, placed: Mapping[str, int], patch: tuple[int, int], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`guess_image` of the positions, less those before the patches."""
+    counts = (rows - count for count in placed.values() if rows > count)
+    sizes = (guess_image(count, patch, overrides) for count in counts)
     return next((size for size in sizes if size), {})

@@ -17,8 +17,8 @@ from vitjax.pretrained.pytorch import (
     convolution,
     dense,
     find_grid,
+    guess_size,
     norm,
-    square,
 )
 from vitjax.pretrained.restating import with_position_table
 from vitjax.pretrained.timm_config import (
@@ -42,7 +42,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`; without a config.json it takes a square image."""
+    """See `vitjax.pretrained.layouts`; without a config.json it takes a square image unless told."""
     told = tell(checkpoint)
     config, labels, preprocess = read_config(checkpoint, overrides)
     parts = read_tensors(
@@ -98,7 +98,7 @@ def read_tensors(
         'pool_prefix': False,
     }
     if rows:
-        usual |= square(rows, counts, told['patch_size'])
+        usual |= guess_size(rows, counts, told['patch_size'], overrides)
     arguments = settle(
         checkpoint,
         overrides,

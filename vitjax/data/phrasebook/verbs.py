@@ -97,7 +97,6 @@ TRANSITIVE = _verbs("""
 """)
 AMBIGUOUS = ('마시', '치', '하')  # their English needs the object; 드시다 is to eat and to drink
 PREFERENCES = words('좋아하 싫어하 사랑하')  # of things in general, in English a plural
-NEGATIVES = {'알': '모르', '있': '없'}
 COUNTING = words(
     '사 팔 먹 마시 주문하 읽 쓰 만들 그리 빌리 보내 받 고르 씻 고치 기르 보 만나 초대하'
 )
