@@ -7,6 +7,7 @@ a last object that says that all is there: a killed run leaves no half checkpoin
 """
 
 import contextlib
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -58,8 +59,29 @@ class Checkpoints:
         self._open()
 
     def _open(self) -> None:
-        with _disk_errors(self.folder):
+        # Orbax reads the metrics of all checkpoints, and nothing without them.
+        damaged = [step for step in finished_steps(self.folder) if not self._has_metrics(step)]
+        if damaged and jax.process_index() == 0:
+            for step in damaged:
+                self._put_aside(step)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices('open checkpoints')
+        with _disk_errors(self.folder, 'open'):
             self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+
+    def _has_metrics(self, step: int) -> bool:
+        """Whether the metrics of a checkpoint can be read, or it has none."""
+        path = self.folder / str(step) / 'metrics' / 'metrics'
+        try:
+            return not path.exists() or isinstance(json.loads(path.read_text()), dict)
+        except (OSError, ValueError) as error:
+            logging.getLogger(__name__).warning('%s', unreadable(path, error))
+            return False
+
+    def _put_aside(self, step: int) -> None:
+        target = epath.Path(self.folder.with_name(f'{self.folder.name}.corrupt-{step}'))
+        target.rmtree(missing_ok=True)
+        epath.Path(self.folder / str(step)).rename(target)
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, in order."""
@@ -121,9 +143,7 @@ class Checkpoints:
         """Moves a checkpoint that cannot be read out of the way, to `checkpoints.corrupt-STEP`."""
         self._manager.close()
         if jax.process_index() == 0:
-            target = epath.Path(self.folder.with_name(f'{self.folder.name}.corrupt-{step}'))
-            target.rmtree(missing_ok=True)
-            epath.Path(self.folder / str(step)).rename(target)
+            self._put_aside(step)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices('discard checkpoint')
         self._open()
@@ -152,7 +172,7 @@ def restore_model(
         the tree.
     """
     folder = _absolute(folder)
-    steps = _finished_steps(folder)
+    steps = finished_steps(folder)
     if step is not None and step not in steps:
         raise UserError(f'{folder}: no checkpoint of step {step}; there are: {steps}')
     if not steps:
@@ -253,7 +273,7 @@ def _absolute(folder: str | Path) -> Path:
     return path.absolute() if is_local(path) else path
 
 
-def _finished_steps(folder: Path) -> list[int]:
+def finished_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in a folder that were written to their end, in order."""
     if not folder.is_dir():
         return []
@@ -267,23 +287,24 @@ def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _score(metrics: Mapping[str, float], name: str) -> float:
-    """What a checkpoint is ranked by; more is better, and a NaN is worst."""
-    value = -metrics[name[1:]] if name.startswith('-') else metrics[name]
+    """What a checkpoint is ranked by; more is better, and a NaN is worst, or a metric that it lacks."""
+    value = metrics.get(name.removeprefix('-'), math.nan)
+    value = -value if name.startswith('-') else value
     return -math.inf if math.isnan(value) else value
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path):
+def _disk_errors(folder: Path, doing: str = 'write a checkpoint in'):
     """Turns what a full or failing disk raises, here or in Orbax's threads, into one line."""
     try:
         yield
     except Exception as error:  # Orbax, TensorStore and what reads buckets raise nearly anything
         try:
-            whole = _finished_steps(folder)
+            whole = finished_steps(folder)
             last = (
                 f'the last whole one is {folder / str(whole[-1])}' if whole else 'there is none yet'
             )
         except Exception:
             last = 'nor can those before be listed'
         reason = one_line(error)
-        raise RunError(f'cannot write a checkpoint in {folder}: {reason}; {last}') from error
+        raise RunError(f'cannot {doing} {folder}: {reason}; {last}') from error

@@ -16,6 +16,10 @@ class Preempted(Exception):
     """A run that was told to stop (SIGTERM) and has saved all it needs to go on. Exit code 143."""
 
 
+class Untold(UserError):
+    """Weights beside which nothing tells what must be known of their model; the message names it."""
+
+
 class CorruptExample(UserError):
     """An example that cannot be read; the message names its file or its index."""
 

@@ -46,6 +46,14 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def check_place(folder: Path) -> None:
+    """UserError where there can be no such folder, for a file is in its place or in that of one above it."""
+    if is_local(folder):
+        for path in (folder, *folder.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f'{folder} cannot be a folder: {path} is a file')
+
+
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, in order; none if there is no such folder."""
     if not folder.is_dir():
@@ -162,6 +170,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise UserError(f'{path}: choose a folder here; gcloud storage cp -r copies it to a bucket')
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f'{path} exists and is not an empty folder; choose another place')
+    if path.exists() and path.samefile(Path.cwd()):  # which would be replaced under one's feet
+        raise UserError(f'{path} is the folder that you are in; choose another place')
+    check_place(path.parent)
     unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ MISTAKES = [
     (['--config.optimizer.accumulate=3'], 'nearest that does: 15'),
     (['--config.mesh.fsdp=3'], 'devices, but there are 1'),
     (['--config.checkpoint.best=acuracy'], "unknown metric 'acuracy'; did you mean 'accuracy'?"),
+    (['--config.model.attention_kernel=cudnn'], "'cudnn' is for GPUs, not for a cpu"),
     (['--nonsense'], 'unknown arguments: --nonsense'),
 ]
 
@@ -191,6 +192,24 @@ def test_predict_and_eval_mistakes(run, tmp_path, command):
         assert code == 2, arguments
         assert message in err
         assert len(err.splitlines()) == 1
+
+
+def test_eval_takes_any_devices_whatever_the_batch_of_training(run, tmp_path, vitjax):
+    copy = shutil.copytree(run, tmp_path / 'run')
+    config = json.loads((copy / 'config.json').read_text())
+    (copy / 'config.json').write_text(json.dumps(config | {'batch_size': 18}))
+    code, out, err = vitjax('eval', '--workdir', copy, '--batch_size', 360, devices=4)
+    assert code == 0, err
+    assert json.loads(out)['examples'] == 360
+
+
+def test_eval_prints_json_of_what_is_no_number(run, command, monkeypatch):
+    numbers = {'loss': float('nan'), 'accuracy': 0.5}
+    monkeypatch.setattr('vitjax.training.evaluation.Evaluator.__call__', lambda *_: numbers)
+    code, out, _ = command('eval', '--workdir', run)
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail) | numbers == json.loads(out) | numbers
+    assert json.loads(out)['loss'] is None
 
 
 def test_models_lists_what_matches(command):

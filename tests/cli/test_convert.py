@@ -42,6 +42,15 @@ def test_another_size_on_the_way(source, tmp_path):
     assert (model.num_classes, model.in_channels) == (7, 1)
 
 
+def test_the_folder_one_is_in_is_not_replaced(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['convert', str(source), '.', '--format=google']) == 2
+    assert 'is the folder that you are in' in capsys.readouterr().err
+    (tmp_path / 'file').touch()
+    assert main(['convert', str(source), 'file/x', '--format=google']) == 2
+    assert 'file is a file' in capsys.readouterr().err
+
+
 def test_what_the_source_does_not_tell_is_said(source, tmp_path):
     said = ['--set', 'mean=0.25', '--set', 'std=0.1,0.2,0.3', '--set', 'interpolation=bicubic']
     assert main(['convert', str(source), str(tmp_path / 'run'), '--format=vitjax', *said]) == 0

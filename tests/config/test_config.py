@@ -106,9 +106,12 @@ def test_an_override_is_brought_to_its_type(key, text, expected):
         ('model.name', 'vit_ti61', "unknown model 'vit_ti61'; did you mean 'vit_ti16'"),
         ('task.name', 'nothing', 'unknown task'),
         ('seed.x', '1', "config.seed is a value and has no key 'x'"),
-        ('seed', 'one', "config.seed: expected int at least 0, got 'one'"),
-        ('seed', 'true', 'config.seed: expected int at least 0, got True'),
+        ('seed', 'one', "config.seed: expected int between 0 and 4294967295, got 'one'"),
+        ('seed', 'true', 'config.seed: expected int between 0 and 4294967295, got True'),
         ('seed', '-1', 'config.seed: -1 is out of range'),
+        ('seed', str(2**32), 'expected int between 0 and 4294967295'),
+        ('steps', str(2**31), 'expected int between 1 and 2147483647'),
+        ('model.name', '', "unknown model ''"),
         ('batch_size', '0', 'config.batch_size: 0 is out of range, expected int at least 1'),
         ('batch_size', '1.5', 'config.batch_size: expected int at least 1, got 1.5'),
         ('model.dropout', '1.5', '1.5 is out of range, expected float between 0 and 1'),
@@ -131,7 +134,7 @@ def test_a_wrong_override_is_refused(key, text, message):
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec='utf-8'), max_size=20)
 VALUES = {
-    'seed': st.integers(0),
+    'seed': st.integers(0, 2**32 - 1),
     'batch_size': st.integers(1),
     'optimizer.learning_rate': st.floats(0, allow_infinity=False),
     'model.dropout': st.floats(0, 1),
@@ -264,6 +267,11 @@ def test_a_recipe_is_read_with_its_argument(tmp_path, suffix, overrides, depth):
         ),
         ('recipe.py', 'def get_config(arg=None', 'recipe.py: '),
         ('recipe.py', 'x = 1', 'recipe.py: .*get_config'),
+        (
+            'recipe.py',
+            RECIPE.replace('config.steps = 100', "config.model.name = ['vit']"),
+            'unknown model',
+        ),
         ('recipe.py', 'def get_config(arg=None): return 1', 'returned int, not a ConfigDict'),
         ('config.json', '{"seed": ', 'config.json is not a config'),
         ('recipe.txt', '', 'a config is a Python file or a config.json'),

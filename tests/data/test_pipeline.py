@@ -218,6 +218,17 @@ def test_other_errors_pass_through():
         next(iter(train_batches(Numbers(4), broken, batch_size=2, seed=0)))
 
 
+def test_a_mistake_in_an_example_names_it():
+    def refuse(example, rng):
+        if example['number'] == 3:
+            raise UserError('it is odd')
+        return transform(example, rng)
+
+    batches = eval_batches(Numbers(8), refuse, batch_size=4, threads=2)
+    with pytest.raises(UserError, match='number 3: it is odd'):
+        list(batches)
+
+
 def test_state_never_runs_ahead():
     iterator = iter(train_batches(Numbers(500), transform, batch_size=4, seed=0, threads=8))
     for step in range(5):

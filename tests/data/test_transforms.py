@@ -87,7 +87,7 @@ def test_eval_images(channels):
     result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
     assert result['image'].shape == (20, 30, channels)
     assert result['label'].dtype == np.int32
-    with pytest.raises(UserError, match="no 'label'; it has 'image'"):
+    with pytest.raises(UserError, match="it has no 'label', but 'image'"):
         transform({'image': PHOTO}, RNG)
 
 
@@ -121,6 +121,19 @@ def test_random_crops_are_resized_as_the_model_wants_it():
 def test_bounds_out_of_order(key):
     with pytest.raises(UserError, match=f'config.augment.{key}'):
         transforms.TrainImages(preprocess(1), {key: (0.9, 0.5)})
+
+
+@pytest.mark.parametrize('label', [-1, 3])
+def test_labels_are_those_of_the_model(label):
+    example = {'image': PHOTO, 'label': label}
+    for transform in (
+        transforms.TrainImages(preprocess(3), {}, 3),
+        transforms.EvalImages(preprocess(3), 3),
+    ):
+        with pytest.raises(UserError, match=f'its label is {label}, but there are 3 classes'):
+            transform(example, RNG)
+        assert transform(example | {'label': 2}, RNG)['label'] == 2
+    assert transforms.EvalImages(preprocess(3))(example, RNG)['label'] == label
 
 
 def test_a_shift_by_the_whole_image():

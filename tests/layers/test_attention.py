@@ -21,6 +21,15 @@ def test_a_cold_lookup_is_a_table_lookup():
     np.testing.assert_array_equal(lookup(KEYS, KEYS, VALUES, temperature=1e-3), VALUES)
 
 
+def test_whole_numbers_are_mixed_as_any_others():
+    values = np.array([[1], [2], [4]])
+    found = lookup(KEYS, KEYS, values, temperature=0.3)
+    np.testing.assert_allclose(
+        found, lookup(KEYS, KEYS, values.astype(np.float32), temperature=0.3)
+    )
+    assert found.dtype == np.float32
+
+
 @pytest.mark.parametrize('temperature', [1e-3, 1.0, 50.0])
 def test_a_key_that_is_not_there_finds_the_mean(temperature):
     other = np.eye(4, dtype=np.float32)[3:]

@@ -111,7 +111,7 @@ CASES = pytest.mark.parametrize(
 
 @CASES
 @pytest.mark.parametrize('standardised', [False, True])
-def test_any_number_of_spatial_axes(
+def test_one_to_three_spatial_axes(
     spatial, kernel, stride, padding, expected, standardised, random_variables
 ):
     x = RNG.normal(size=(2, *spatial, 3)).astype(np.float32)
@@ -287,3 +287,10 @@ def test_backbone(size, depths):
         assert found.shape[1:3] == tuple(size)
     strides = [window.stride[0] for steps in windows.values() for window in steps]
     assert np.prod(strides) == resnet_stride(depths)
+
+
+@pytest.mark.parametrize('kernel', [(), (1, 1, 1, 1)])
+def test_other_numbers_of_spatial_axes(kernel):
+    x = np.zeros((1, *kernel, 2), np.float32)
+    with pytest.raises(ValueError, match='not of one, two or three axes'):
+        jax.eval_shape(Convolution(4, kernel).init, jax.random.key(0), x)

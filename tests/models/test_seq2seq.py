@@ -74,6 +74,25 @@ def test_packed_equals_one_by_one(settings):
     np.testing.assert_allclose(packed[0, :6].reshape(2, 3, V), alone, atol=1e-5)
 
 
+def test_a_mask_counts_beside_segments():
+    _, variables, apply = build()
+    one = np.ones_like(SOURCE), np.ones_like(TARGET)
+    np.testing.assert_allclose(
+        apply(variables, SOURCE, TARGET, MASK, segments=one),
+        apply(variables, SOURCE, TARGET, MASK),
+        atol=1e-6,
+    )
+
+
+def test_numbers_of_64_bits_can_be_decoded():
+    model, variables, _ = build()
+    with jax.enable_x64(True):
+        encoded = model.apply(variables, SOURCE, method='encode')
+        cache = model.apply(variables, encoded, max_length=T, method='prefill')
+        logits, _ = model.apply(variables, TARGET[:, :1], cache, method='decode_step')
+    assert logits.shape == (len(SOURCE), 1, V)
+
+
 def test_padding_and_what_comes_later_change_nothing():
     _, variables, apply = build()
     logits = apply(variables, SOURCE, TARGET, MASK)

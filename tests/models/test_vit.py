@@ -290,6 +290,15 @@ def equations(jaxpr):
         ({'class_token': False}, "pooling 'cls' needs class_token"),
         ({'pooling': 'cls_mean', 'class_token': False}, "pooling 'cls_mean' needs class_token"),
         ({'distillation': 'head', 'norm_after_pooling': True}, "distillation 'head' .* no norm_"),
+        (
+            {'distillation': 'head', 'num_classes': 0, 'representation_size': 5},
+            'mean of two tokens: no representation_size',
+        ),
+        (
+            {'distillation': 'head', 'num_classes': 0, 'pooling': 'cls_mean'},
+            "nor pooling 'cls_mean'",
+        ),
+        ({'attention_kernel': 'flash'}, "attention_kernel.* 'flash'"),
         ({'width': 7, 'num_heads': 7, 'positions': 'sinusoidal'}, 'a width that 2 divides, not 7'),
         ({'width': 6, 'positions': 'sincos2d_mae'}, 'a width that 4 divides, not 6'),
         ({'num_heads': 4, 'positions': 'rotary'}, 'heads of a width that 4 divides, not 2'),

@@ -50,6 +50,10 @@ def tuning(source, spec=RECIPE, **overrides):
     return read_config(spec, SHORT | {'model.pretrained': str(source)} | overrides)
 
 
+def started(experiment):
+    return experiment.init_state(experiment.starting_variables())
+
+
 def flat(variables):
     return flatten_dict(variables['params'], sep='/')
 
@@ -70,7 +74,7 @@ def test_weights_are_read_once_for_the_config_and_once_to_start(vit, monkeypatch
     )
     config = tuning(vit, **{'model.image_size': '16'})
     assert len(reads) == 1
-    Experiment(config).init_state()
+    started(Experiment(config))
     assert len(reads) == 2
 
 
@@ -113,7 +117,7 @@ def test_the_command_line_has_the_last_word(vit):
 
 def test_a_run_starts_with_the_weights_and_a_new_head(vit):
     experiment = Experiment(tuning(vit))
-    start, expected = flat(experiment.init_state().variables), flat(library.load(vit).variables)
+    start, expected = flat(started(experiment).variables), flat(library.load(vit).variables)
     assert start.keys() == expected.keys()
     for name, value in start.items():
         if name.startswith('head/'):
@@ -125,7 +129,7 @@ def test_a_run_starts_with_the_weights_and_a_new_head(vit):
 
 def test_sizes_are_adapted_before_the_first_step(vit):
     config = tuning(vit, **{'model.image_size': '16', 'model.patch_size': '2'})
-    start = flat(Experiment(config).init_state().variables)
+    start = flat(started(Experiment(config)).variables)
     expected = flat(library.load(vit, image_size=16, patch_size=2, num_classes=10).variables)
     assert start['positions'].shape == (1, 65, 16)
     assert all(np.array_equal(start[name], expected[name]) for name in expected)
@@ -134,7 +138,7 @@ def test_sizes_are_adapted_before_the_first_step(vit):
 def test_of_a_masked_autoencoder_the_encoder_is_tuned(mae):
     config = tuning(mae)
     assert (config.model.name, config.model.pooling) == ('vit', 'mean')
-    start = flat(Experiment(config).init_state().variables)
+    start = flat(started(Experiment(config)).variables)
     encoder = library.load(mae)
     for name, value in flatten_dict(encoder.variables['params']['vit'], sep='/').items():
         np.testing.assert_array_equal(start[name], value)
@@ -177,7 +181,7 @@ def test_a_tuned_run_needs_its_origin_no_more(tuned):
 def test_evaluated_at_step_0_it_is_what_it_was(tuned):
     _, place, metrics = tuned
     experiment = Experiment(tuning(place / 'run'))
-    assert Evaluator(experiment)(experiment.init_state().variables) == pytest.approx(metrics)
+    assert Evaluator(experiment)(started(experiment).variables) == pytest.approx(metrics)
 
 
 def test_resumed_a_run_goes_on_with_its_own_weights(tuned):
@@ -185,6 +189,37 @@ def test_resumed_a_run_goes_on_with_its_own_weights(tuned):
     assert train(config, place / 'stopped') == metrics
     records = [(place / name / 'metrics.jsonl').read_bytes() for name in ('run', 'stopped')]
     assert records[0] == records[1]
+
+
+def test_resumed_a_run_needs_its_origin_no_more(tuned):
+    config, place, _ = tuned
+    said = SHORT | {'model.pretrained': config.model.pretrained}
+    assert not Path(config.model.pretrained).exists()
+    with pytest.raises(UserError, match='no such file or folder'):
+        read_config(RECIPE, said, place / 'new')
+    assert read_config(RECIPE, said, place / 'run').to_dict() == config.to_dict()
+    # What is said anew counts, and another model is not the run's.
+    again = read_config(
+        RECIPE, said | {'model.drop_path': '0.5', 'data.crop': '0.5'}, place / 'run'
+    )
+    assert (again.model.drop_path, again.data.crop, again.data.squash) == (0.5, 0.5, True)
+    with pytest.raises(UserError, match='no such file or folder'):
+        read_config(RECIPE, said | {'model.name': 'vit_ti16'}, place / 'run')
+
+
+def test_weights_that_do_not_fit_leave_no_folder(vit, tmp_path):
+    with pytest.raises(UserError, match='register_tokens is missing in the checkpoint'):
+        train(tuning(vit, **{'model.num_registers': '2'}), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_any_recipe_may_leave_the_model_to_the_weights(vit, recipe):
+    said = {'model.name': 'none', 'model.pretrained': str(vit), 'model.num_classes': '10'}
+    model = read_config(str(recipe), said).model
+    # What the recipe chooses stays, such as drop_path.
+    assert (model.name, model.mlp_dim, model.drop_path) == ('vit', 32, 0.2)
+    with pytest.raises(UserError, match='say which weights to start from'):
+        read_config(str(recipe), {'model.name': 'none'})
 
 
 def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
@@ -206,6 +241,7 @@ def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
         ({'model.depht': '3'}, "unknown key of config.model 'depht'; did you mean 'depth'?"),
         ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not vit'),
         ({'model.patch_size': '3'}, 'patch height 3 does not divide image height 8'),
+        ({'model.name': 'transformer_tiny'}, 'transformer_tiny takes no images'),
     ],
 )
 def test_mistakes(vit, overrides, message):
@@ -215,7 +251,7 @@ def test_mistakes(vit, overrides, message):
 
 def test_weights_that_do_not_fit_are_named(vit):
     with pytest.raises(UserError, match=r'out/bias is \(2, 16\) in the checkpoint, \(3, 16\)'):
-        Experiment(tuning(vit, **{'model.depth': '3'})).init_state()
+        started(Experiment(tuning(vit, **{'model.depth': '3'})))
 
 
 def test_nothing_is_left_open_without_weights(recipe):

@@ -129,6 +129,27 @@ def test_a_refused_config_leaves_no_folder(recipe, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_a_file_where_the_folder_should_be(recipe, tmp_path, command):
+    (tmp_path / 'file').touch()
+    code, _, err = command('train', '--config', recipe, '--workdir', tmp_path / 'file' / 'run')
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert f'{tmp_path}/file is a file' in err
+
+
+def test_damaged_metrics_are_passed_over(recipe, tmp_path, command):
+    run = 'train', '--config', recipe, '--workdir', tmp_path, '--config.checkpoint.best=accuracy'
+    assert command(*run)[0] == 0
+    (tmp_path / 'checkpoints/20/metrics/metrics').write_text('')
+    code, _, err = command(*run)
+    assert code == 0, err
+    assert '20/metrics/metrics cannot be read' in err
+    assert re.search(r'going on at step 1\d', err)
+    assert (tmp_path / 'checkpoints.corrupt-20').is_dir()
+    # Those that were saved before it was asked for have no such metric, and are the worst.
+    code, _, err = command(*run[:-1], '--config.checkpoint.best=-loss', '--config.steps=24')
+    assert code == 0, err
+
+
 def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
     config = read_config(f'{recipe}:cnn')
     whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.checkpoints import restore_variables
     from vitjax.training.evaluation import Evaluator
     from vitjax.training.experiment import Experiment
+    from vitjax.training.records import plain
 
     experiment = Experiment(config, run=workdir, training=False)
     variables, step = restore_variables(
@@ -49,5 +50,6 @@ def run(args: argparse.Namespace) -> int:
         average=args.average,
     )
     metrics = Evaluator(experiment)(variables)
-    print(json.dumps({'step': step, 'split': config.data.eval_split, **metrics}))
+    row = {name: plain(value) for name, value in metrics.items()}
+    print(json.dumps({'step': step, 'split': config.data.eval_split, **row}))
     return 0

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     _join(args)
     # Before the rest is imported, so that a mistake in the config answers at once.
     workdir = to_path(args.workdir)
-    config = read_config(args.config, args.overrides)
+    config = read_config(args.config, args.overrides, workdir)
 
     import jax
 

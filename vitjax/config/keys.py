@@ -121,13 +121,17 @@ class Mesh:
 class Config:
     """All keys of a config, in the order in which a recipe gives them."""
 
-    seed: Annotated[int, Range(low=0)] = 0  # with step and example it settles everything random
+    seed: Annotated[int, Range(0, 2**32 - 1)] = (
+        0  # with step and example it settles everything random
+    )
     task: Task = Task()
     model: Model = Model()
     data: Data = Data()
     text: Text = Text()
     batch_size: Count = 128  # examples a step, over all devices and hosts
-    steps: Count | None = None  # how long to train: one of these three
+    steps: Annotated[int, Range(1, 2**31 - 1)] | None = (
+        None  # how long to train: one of these three
+    )
     epochs: Annotated[float, Range(low=1e-6)] | None = None
     examples: Count | None = None
     optimizer: Optimizer = Optimizer()

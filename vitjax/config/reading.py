@@ -24,12 +24,16 @@ def base_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(dataclasses.asdict(Config()), type_safe=False)
 
 
-def read_config(spec: str, overrides: Mapping[str, str] | None = None) -> ml_collections.ConfigDict:
+def read_config(
+    spec: str, overrides: Mapping[str, str] | None = None, run: Path | None = None
+) -> ml_collections.ConfigDict:
     """Reads a recipe `FILE` or `FILE:ARG`, applies overrides and checks every key.
 
     Args:
       spec: path of a Python file with `get_config(arg=None)`, or of a run's `config.json`.
       overrides: dotted key -> text, as the command line gives them: `{'model.depth': '6'}`.
+      run: folder of a run that may have begun; what the recipe leaves to pretrained weights is then
+        as it was found at the start, and the weights are not needed any more.
 
     Returns:
       A complete config. Nothing was built or compiled.
@@ -43,15 +47,17 @@ def read_config(spec: str, overrides: Mapping[str, str] | None = None) -> ml_col
     if not to_path(path).is_file():
         raise UserError(f'no config file {path!r}')
     config = _from_json(path) if path.endswith('.json') else _run_recipe(path, argument or None)
-    return complete(config, overrides)
+    return complete(config, overrides, run)
 
 
 def complete(
-    config: ml_collections.ConfigDict, overrides: Mapping[str, str] | None = None
+    config: ml_collections.ConfigDict,
+    overrides: Mapping[str, str] | None = None,
+    run: Path | None = None,
 ) -> ml_collections.ConfigDict:
     """Applies overrides (names first), adds the arguments of what is named, checks every value.
 
-    Returns a new ConfigDict, locked; raises UserError as `read_config` does.
+    `run` is as in `read_config`. Returns a new ConfigDict, locked; raises UserError as `read_config` does.
     """
     values = dataclasses.asdict(Config())
     for key, value in config.to_dict().items():
@@ -63,13 +69,17 @@ def complete(
     overrides = dict(overrides or {})
     for part in NAMED_PARTS:
         # A name decides which other keys its part has, so names come before the rest.
-        if name := overrides.pop(f'{part}.name', None):
+        if (name := overrides.pop(f'{part}.name', None)) is not None:
             values[part] = _renamed(part, values[part], name)
     start = None
+    if run is not None and _is_open(values):
+        from vitjax.training.finetuning import fill_from_run
+
+        fill_from_run(values, run)
     if values['model']['name'] is None:
         from vitjax.training.finetuning import starting_point
 
-        source = values['model']['pretrained']
+        source = values['model'].get('pretrained')
         if text := overrides.get('model.pretrained'):
             source = parse('config.model.pretrained', str | None, text)
         chosen = {key: value for key, value in values['model'].items() if key != 'name'}
@@ -86,9 +96,11 @@ def complete(
     }
     for key, text in overrides.items():
         _override(values, schema, key, text)
-    if None in (values['model'].get('num_classes', 0), *map(values['data'].get, PREPROCESSING)):
+    if _is_open(values):
         from vitjax.training.finetuning import fill_in
 
+        defaults = {name: default for name, (_, default) in schema['model'].items()}
+        values['model'] = defaults | values['model']
         fill_in(values, start)
     for key, entry in schema.items():
         if isinstance(entry, tuple):
@@ -127,7 +139,7 @@ def arguments(part: str, name: str | None = None) -> dict[str, tuple[Any, Any]]:
     keys = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(kind)}
     if part in NAMED_PARTS:
         known = choices(part)
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise unknown(part, str(name), known)
         keys |= {k: v for k, v in signature(known[name]).items() if k not in keys}
     return keys
@@ -167,12 +179,22 @@ def total_steps(config: ml_collections.ConfigDict, epoch: int) -> int:
     return in_steps(f'{config[unit]} {unit}', batch_size=config.batch_size, epoch=epoch)
 
 
+def _is_open(values: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a config leaves something to pretrained weights or to the data."""
+    model = values['model']
+    facts = (model['name'], model.get('num_classes', 0), *map(values['data'].get, PREPROCESSING))
+    return None in facts
+
+
 def _renamed(part: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys of a part under another name: the common ones, and arguments that were chosen."""
     if name == values['name']:
         return dict(values)
     old = arguments(part, values['name']) if values['name'] else {}
-    new = arguments(part, name)
+    if part == 'model' and name.lower() == 'none':  # the model is what the pretrained weights are
+        name, new = None, values
+    else:
+        new = arguments(part, name)
     kept = {
         key: value
         for key, value in values.items()

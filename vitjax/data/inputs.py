@@ -40,6 +40,11 @@ class ImageData:
     config: ml_collections.ConfigDict
 
     @property
+    def num_classes(self) -> int | None:
+        """Classes that the model tells apart; None if it tells none."""
+        return self.config.model.get('num_classes')
+
+    @property
     def model_inputs(self) -> tuple[jax.Array, ...]:
         """Zeros of the shapes with which the model is initialised."""
         return (jnp.zeros((1, *self.preprocess.image_size, self.preprocess.channels)),)
@@ -48,7 +53,7 @@ class ImageData:
         """Endless batches of this host's part, `batch_size` examples each."""
         return train_batches(
             self.train,
-            TrainImages(self.preprocess, self.config.augment),
+            TrainImages(self.preprocess, self.config.augment, self.num_classes),
             batch_size=batch_size,
             seed=self.config.seed,
             shard=shard,
@@ -59,7 +64,7 @@ class ImageData:
         """Every example once, in batches of this host's part; padding is masked."""
         return eval_batches(
             self.evaluation,
-            EvalImages(self.preprocess),
+            EvalImages(self.preprocess, self.num_classes),
             batch_size=batch_size,
             shard=shard,
             **reading(self.config.data),

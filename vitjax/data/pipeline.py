@@ -154,6 +154,8 @@ class _Pieces:
                 # Carried along as text: it is due when its batch is, and in the main process.
                 rows.append(None)
                 errors.append(str(error))
+            except UserError as error:
+                raise UserError(f'{self.source.describe(example[0])}: {error}') from error
         read = [row for row in rows if row is not None]
         blank = {k: np.zeros_like(v) for k, v in (read[0] if read else self._any).items()}
         arrays = {k: np.stack([(row or blank)[k] for row in rows]) for k in blank}

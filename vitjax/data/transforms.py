@@ -60,13 +60,17 @@ class TrainImages:
     Args:
       preprocess: size and channels of the result, and how it is resized.
       augment: the keys of `config.Augment`; those left out have its defaults.
+      num_classes: labels are from 0 to below it, or an example is refused; None for any.
 
     Raises:
       UserError: bounds out of order, a shift by the whole image, or `fast` without the extra that it takes.
     """
 
-    def __init__(self, preprocess: Preprocess, augment: Mapping[str, Any]):
+    def __init__(
+        self, preprocess: Preprocess, augment: Mapping[str, Any], num_classes: int | None = None
+    ):
         self.preprocess, self.augment = preprocess, Augment(**augment)
+        self.num_classes = num_classes
         for key in ('crop', 'aspect'):
             bounds = getattr(self.augment, key)
             if bounds is not None and not (0 < bounds[0] <= bounds[1]):
@@ -103,23 +107,31 @@ class TrainImages:
             image = shift(image, *rng.integers(-most, most + 1, 2))
         if self.augment.flip and rng.random() < 0.5:
             image = flip(image)
-        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+        return {'image': image, 'label': _label(example, self.num_classes)}
 
 
 class EvalImages:
     """Transform: an example with its image preprocessed, but for normalising; nothing is random."""
 
-    def __init__(self, preprocess: Preprocess):
-        self.preprocess = preprocess
+    def __init__(self, preprocess: Preprocess, num_classes: int | None = None):
+        self.preprocess, self.num_classes = preprocess, num_classes
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
         del rng
         image = self.preprocess.pixels(_value(example, 'image'))
-        return {'image': image, 'label': np.int32(_value(example, 'label'))}
+        return {'image': image, 'label': _label(example, self.num_classes)}
+
+
+def _label(example, num_classes):
+    label = np.int32(_value(example, 'label'))
+    # Not all data sets say how many classes there are; of splits kept secret, TFDS has labels of -1.
+    if num_classes and not 0 <= label < num_classes:
+        raise UserError(f'its label is {label}, but there are {num_classes} classes')
+    return label
 
 
 def _value(example, key):
     if key not in example:
-        raise UserError(f'an example has no {key!r}; it has {", ".join(map(repr, example))}')
+        raise UserError(f'it has no {key!r}, but {", ".join(map(repr, example))}')
     return example[key]

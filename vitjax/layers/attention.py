@@ -36,10 +36,12 @@ def lookup(
       return_weights: also return the weights.
 
     Returns:
-      [..., T, any] in the dtype of `value`; with the weights [..., T, S], float32, if asked for.
-      Similarities and softmax are float32 whatever the dtype of the arguments.
+      [..., T, any] in the dtype of `value`, float32 if that is of whole numbers; with the weights
+      [..., T, S], float32, if asked for. Similarities and softmax are float32 whatever the dtypes.
     """
     weights = jax.nn.softmax(similarities(query, key, temperature, mask), axis=-1)  # [..., T, S]
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        value = value.astype(jnp.float32)  # a mixture of whole numbers is none
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
     return (found, weights) if return_weights else found
 

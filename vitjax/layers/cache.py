@@ -32,7 +32,7 @@ class Cache:
     def write(self, layer: jax.Array, key: jax.Array, value: jax.Array) -> 'Cache':
         """The cache with the keys and values [B, h, n, d] of n new tokens in one layer."""
         # One update of the whole array, which XLA does in place; an array a layer would be copied.
-        start = (layer, 0, 0, self.index, 0)
+        start = tuple(jnp.asarray(i, jnp.int32) for i in (layer, 0, 0, self.index, 0))
         return self.replace(
             keys=jax.lax.dynamic_update_slice(self.keys, key[None].astype(self.keys.dtype), start),
             values=jax.lax.dynamic_update_slice(

@@ -38,7 +38,7 @@ def standardise(kernel: jax.Array, epsilon: float = 1e-5) -> jax.Array:
 
 
 class Convolution(nn.Module):
-    """A convolution over any number of spatial axes.
+    """A convolution over one, two or three spatial axes.
 
     Attributes:
       features: channels C' of the result.
@@ -63,6 +63,8 @@ class Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, *spatial, C] -> [B, *spatial, C']."""
         check_choice('padding', self.padding, ('SAME', 'VALID'))
+        if not 1 <= len(self.kernel_size) <= 3:
+            raise ValueError(f'kernel_size {self.kernel_size} is not of one, two or three axes')
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
         if self.standardised and math.prod(shape[:-1]) > 1:

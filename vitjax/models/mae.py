@@ -26,7 +26,7 @@ class MAE(nn.Module):
       width, depth, num_heads, mlp_dim: of the encoder.
       decoder_width, decoder_depth, decoder_num_heads: of the decoder, whose MLPs are four times
         as wide.
-      mask_ratio: share of the patches that are hidden, rounded up to whole patches.
+      mask_ratio: share of the patches that are hidden; of N, int(N * (1 - mask_ratio)) stay visible.
       norm_pixels: whether what is predicted is each patch less its mean, over its deviation.
       activation, norm_epsilon, drop_path (of the encoder), scan, remat, dtype: as in `ViT`.
     """

@@ -173,11 +173,7 @@ class Transformer(nn.Module):
         embedding = self.embedding if self.share_embeddings == 'all' else self.source_embedding
         table = self.source_positions if self.positions == 'learned' else None
         x, angles = self._embed(source, embedding, table, positions, train)
-        mask = None
-        if segments is not None:
-            mask = _same_segment(segments, segments)
-        elif source_mask is not None:
-            mask = source_mask[:, None, None]  # [B, 1, 1, S]
+        mask = _mask(source_mask, None if segments is None else (segments, segments))
         x, _ = self.encoder(x, mask=mask, angles=angles, train=train)
         return self.encoder_norm(x) if self.norm_position == 'pre' else x
 
@@ -236,12 +232,9 @@ class Transformer(nn.Module):
         table = self.target_positions if self.positions == 'learned' else None
         x, angles = self._embed(target, self.embedding, table, positions, train)
         mask = jnp.tril(jnp.ones((target.shape[1],) * 2, bool))  # [T, T]
-        context_mask = None
         if segments is not None:
             mask = mask & _same_segment(segments[1], segments[1])
-            context_mask = _same_segment(segments[1], segments[0])
-        elif source_mask is not None:
-            context_mask = source_mask[:, None, None]  # [B, 1, 1, S]
+        context_mask = _mask(source_mask, segments and segments[::-1])
         x, _, kept = self.decoder(
             x,
             encoded,
@@ -292,6 +285,20 @@ class Transformer(nn.Module):
         embedding = self.embedding.astype(x.dtype)
         logits = jnp.einsum('btd,vd->btv', x, embedding, preferred_element_type=jnp.float32)
         return logits + self.bias if self.output_bias else logits
+
+
+def _mask(
+    source_mask: jax.Array | None, segments: tuple[jax.Array, jax.Array] | None
+) -> jax.Array | None:
+    """What of a source can be seen: mask [B, S]; segments of queries [B, T] and of the source [B, S].
+
+    Returns a mask [B, 1, 1 or T, S], or None where everything can.
+    """
+    mask = None if source_mask is None else source_mask[:, None, None]  # [B, 1, 1, S]
+    if segments is None:
+        return mask
+    same = _same_segment(*segments)
+    return same if mask is None else same & mask
 
 
 def _same_segment(query: jax.Array, key: jax.Array) -> jax.Array:

@@ -106,7 +106,7 @@ class ViT(nn.Module):
         grid_size(self.image_size, self.patch_size, pad=self.pad)
         self._patch_of_map()
         check_choices(self, 'pooling', 'distillation', 'positions', 'prefix_positions')
-        check_choices(self, 'activation')
+        check_choices(self, 'activation', 'attention_kernel')
         check_at_least(self, 1, 'in_channels', 'width', 'depth', 'num_heads', 'mlp_dim')
         check_at_least(self, 1, 'representation_size', 'stem_depths', 'stem_width')
         check_at_least(self, 0, 'num_classes', 'num_registers')
@@ -120,6 +120,12 @@ class ViT(nn.Module):
         if self.distillation == 'head' and self.norm_after_pooling:
             raise ValueError(
                 "distillation 'head' sees a token after the norm: no norm_after_pooling"
+            )
+        wider = self.representation_size or self.pooling == 'cls_mean'
+        if self.distillation == 'head' and not self.num_classes and wider:
+            raise ValueError(
+                "distillation 'head' without classes is the mean of two tokens: no "
+                "representation_size, nor pooling 'cls_mean'"
             )
 
     def setup(self):

@@ -29,7 +29,7 @@ from flax import linen as nn
 
 from vitjax.checkpoints import array_shapes
 from vitjax.data.text import TextPreprocess
-from vitjax.errors import UserError
+from vitjax.errors import Untold, UserError
 from vitjax.layers.patches import as_pair, grid_size
 from vitjax.models.registry import create_model, example_inputs
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
@@ -146,7 +146,8 @@ def settle(
       needed: arguments that must be known.
 
     Raises:
-      UserError: the config or the caller contradicts the tensors, or what is needed is missing.
+      UserError: the config or the caller contradicts the tensors.
+      Untold: what is needed is missing.
     """
     try:
         tensors, config, known, overrides = (
@@ -166,7 +167,7 @@ def settle(
                 )
     facts |= said
     if missing := [name for name in needed if facts.get(name) is None]:
-        raise UserError(
+        raise Untold(
             f'{checkpoint.place} does not tell {" and ".join(missing)}: '
             f'say {", ".join(f"{name}=..." for name in missing)} when loading '
             f'(vitjax convert: {" ".join(f"--set {name}=..." for name in missing)})'

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax.config import PREPROCESSING, base_config, complete
 from vitjax.data.preprocess import Preprocess, facts_for
 from vitjax.data.text import TextPreprocess
-from vitjax.errors import UserError, one_line, unknown
+from vitjax.errors import Untold, UserError, one_line, unknown
 from vitjax.files import to_path, write_atomically, written_whole
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
@@ -251,7 +251,7 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
     for overrides in ({}, told):
         try:
             parts = _read(name, checkpoint, overrides)
-        except UserError:
+        except Untold:
             continue
         try:
             check_same(pretrained.model, create_model(parts.name, **parts.arguments))

@@ -13,9 +13,8 @@ from vitjax.data.inputs import read_labels
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
-from vitjax.files import write_atomically
+from vitjax.files import read_json, write_atomically
 from vitjax.models.registry import create_model
-from vitjax.pretrained.files import read_json_beside
 from vitjax.pretrained.layouts import Parts, variable_shapes
 
 _ORIGIN = 'origin.json'  # what a converted model was, so that its positions are resampled its way
@@ -41,7 +40,9 @@ def read_run(
     else:
         labels = read_labels(folder)
         preprocess = Preprocess.load(folder).facts
-    origin = read_json_beside(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
+    origin = read_json(folder / _ORIGIN) if (folder / _ORIGIN).is_file() else {}
+    if not isinstance(origin, dict):
+        raise UserError(f'{folder / _ORIGIN} is damaged: it holds no object')
     arguments = config['model'] | overrides
     name, _ = arguments.pop('name'), arguments.pop('pretrained')
     variables = variable_shapes(create_model(name, **arguments))

@@ -57,7 +57,8 @@ class Experiment:
     ):
         self.config = config
         self.mesh = sharding.make_mesh(config.mesh, devices)
-        self._check_batches()
+        self._check_batches(training)
+        self._check_kernel()
         dtype = jnp.dtype(config.precision.compute)
         arguments = {key: value for key, value in config.model.items() if key != 'pretrained'}
         self.model: nn.Module = create_model(**arguments, dtype=dtype)
@@ -90,15 +91,21 @@ class Experiment:
         """Shapes, dtypes and shardings of the train state."""
         return self._placed(jax.eval_shape(self._init_state))
 
-    def init_state(self) -> TrainState:
+    def starting_variables(self) -> dict[str, Any] | None:
+        """The weights to start from, in the host's memory; None where the config names none.
+
+        Raises UserError where they cannot be read or do not fit.
+        """
+        if not self.config.model.pretrained:
+            return None
+        return starting_variables(self.config.model, self.abstract_variables)
+
+    def init_state(self, variables: dict[str, Any] | None = None) -> TrainState:
         """The state before the first step, made in place on the devices that hold its parts.
 
-        Raises UserError where the weights to start from cannot be read or do not fit.
+        The variables are those of `starting_variables`; None for random ones.
         """
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state)
-        variables = None
-        if self.config.model.pretrained:
-            variables = starting_variables(self.config.model, self.abstract_variables)
         with self.context():
             return jax.jit(self._init_state, out_shardings=shardings)(variables)
 
@@ -167,7 +174,14 @@ class Experiment:
         except ValueError as error:
             raise UserError(f'config.task: {error}') from error
 
-    def _check_batches(self) -> None:
+    def _check_kernel(self) -> None:
+        platform = self.mesh.devices.flat[0].platform
+        if self.config.model.get('attention_kernel') == 'cudnn' and platform != 'gpu':
+            raise UserError(
+                f"config.model.attention_kernel 'cudnn' is for GPUs, not for a {platform}"
+            )
+
+    def _check_batches(self, training: bool) -> None:
         config = self.config
         parts = sharding.batch_parts(self.mesh)
         hosts = len({device.process_index for device in self.mesh.devices.flat})
@@ -176,10 +190,11 @@ class Experiment:
                 f'config.mesh: data x fsdp is {parts}, which {hosts} hosts cannot '
                 'share; tensor must not reach over hosts'
             )
-        for key, size, pieces, what in (
-            ('batch_size', config.batch_size, parts * config.optimizer.accumulate, 'micro-batches'),
-            ('eval.batch_size', self.eval_batch_size, parts, 'parts'),
-        ):
+        sizes = [('eval.batch_size', self.eval_batch_size, parts, 'parts')]
+        if training:
+            pieces = parts * config.optimizer.accumulate
+            sizes.insert(0, ('batch_size', config.batch_size, pieces, 'micro-batches'))
+        for key, size, pieces, what in sizes:
             if size % pieces:
                 near = max(round(size / pieces), 1) * pieces
                 raise UserError(

@@ -1,15 +1,17 @@
 """Starting from weights that were trained elsewhere: what they say of a config, and the first variables."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from vitjax.checkpoints import array_shapes, compare_shapes
+from vitjax.checkpoints import array_shapes, compare_shapes, finished_steps
 from vitjax.config import PREPROCESSING
 from vitjax.data.preprocess import facts_for
 from vitjax.data.sources import open_source
-from vitjax.errors import UserError
+from vitjax.errors import Untold, UserError
+from vitjax.files import read_json
 from vitjax.pretrained import Pretrained, load
 from vitjax.pretrained.layouts import SIZES
 
@@ -31,6 +33,21 @@ def starting_point(source: str | None, task: str) -> Pretrained:
     return load(source, **headless)
 
 
+def fill_from_run(values: Mapping[str, dict[str, Any]], run: Path) -> None:
+    """Gives a config, in place, what it leaves open as the config of a run has it that has a checkpoint.
+
+    A config of another model is left alone.
+    """
+    if not finished_steps(run / 'checkpoints') or not (run / 'config.json').is_file():
+        return
+    stored = read_json(run / 'config.json')
+    chosen = {key: value for key, value in values['model'].items() if value is not None}
+    if chosen.get('name', stored['model']['name']) == stored['model']['name']:
+        values['model'] = stored['model'] | chosen
+        facts = {name: stored['data'][name] for name in PREPROCESSING}
+        values['data'] |= {name: x for name, x in facts.items() if values['data'][name] is None}
+
+
 def fill_in(values: Mapping[str, Mapping[str, Any]], start: Pretrained | None) -> None:
     """Gives the parts of a config, in place, what they leave open (None).
 
@@ -38,6 +55,10 @@ def fill_in(values: Mapping[str, Mapping[str, Any]], start: Pretrained | None) -
     are read unless `start` has them.
     """
     model, data = values['model'], values['data']
+    if 'in_channels' not in model:
+        raise UserError(
+            f'config.model.name {model["name"]} takes no images, which are preprocessed'
+        )
     if 'num_classes' in model and model['num_classes'] is None:
         labels = open_source(data['name'], data['train_split'], data['path']).labels
         if not labels:
@@ -76,7 +97,7 @@ def _load_as(model: Mapping[str, Any]) -> Pretrained:
     arguments = {k: v for k, v in model.items() if k not in ('name', 'pretrained')}
     try:
         return load(model['pretrained'], **{k: v for k, v in arguments.items() if k in SIZES})
-    except UserError:
+    except Untold:
         # Some files do not tell, say, the number of heads, and take the rest of the config as well.
         told = {name: value for name, value in arguments.items() if value is not None}
         return load(model['pretrained'], **told)

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 import vitjax
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
 from vitjax.errors import Preempted, RunError, UserError
-from vitjax.files import to_path, write_atomically
+from vitjax.files import check_place, to_path, write_atomically
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.progress import Progress, parameter_overview
@@ -68,7 +68,10 @@ class _Run:
         host = (jax.process_index(), jax.process_count())
         batch_size = experiment.local_batch_size(config.batch_size)
         # Before there is a folder, so that a config that they refuse leaves none.
+        check_place(workdir)
         self.batches = iter(experiment.data.train_batches(batch_size, host))
+        is_new = not (workdir / 'checkpoints').exists()
+        start = experiment.starting_variables() if is_new else None
         kept = config.checkpoint
         self.checkpoints = Checkpoints(
             workdir / 'checkpoints', keep=kept.keep, best=kept.best, keep_best=kept.keep_best
@@ -76,7 +79,7 @@ class _Run:
         self.state = self._restore()
         self.resumed = self.state is not None
         if not self.resumed:
-            self.state = experiment.init_state()
+            self.state = experiment.init_state(start if is_new else experiment.starting_variables())
         self.step = int(self.state.step)
         self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
         self.skipped_updates = int(self.state.skipped_updates)  # when last logged

@@ -46,7 +46,7 @@ class Records:
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds the row `{"step": step, "split": split, **values}`; null is what is not finite."""
-        row = {name: _plain(value) for name, value in values.items()}
+        row = {name: plain(value) for name, value in values.items()}
         with _writing(self._rows.name):
             self._rows.write(json.dumps({'step': int(step), 'split': split, **row}) + '\n')
         self._write_events(step, split, values)
@@ -166,7 +166,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _plain(value: float) -> float | int | None:
+def plain(value: float) -> float | int | None:
     """The JSON number: a float32 with its own shortest digits (0.1), not those of its double."""
     if isinstance(value, int):
         return value
