@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitjax.data.images import ORIENTATION, Box, Cut, EncodedImage, decode, read
+from vitjax.data.images import ORIENTATION, Box, Cut, EncodedImage, decode, read, scaled
 from vitjax.errors import UserError
 
 
@@ -43,8 +43,7 @@ def fast_cut(image: Any, channels: int | None, cut: Cut) -> np.ndarray:
         )
     except ValueError:  # Pillow reads it nevertheless, or says what is wrong with it
         return decode(image, channels, dataclasses.replace(cut, choose_box=lambda *_: box))
-    down, across = (there / n for there, n in zip(pixels.shape, whole, strict=False))
-    part = _inside(pixels, (box[0] * down, box[1] * across, box[2] * down, box[3] * across))
+    part = _inside(pixels, scaled(box, whole, pixels.shape[:2]))
     smaller = [
         to if 2 * to < there else there for to, there in zip(cut.size, part.shape, strict=False)
     ]

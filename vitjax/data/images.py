@@ -115,6 +115,12 @@ def central_box(height: int, width: int, size: tuple[int, int], crop: float = 1.
     return (height - inner[0]) / 2, (width - inner[1]) / 2, *inner
 
 
+def scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
+    """A box of an image of one (height, width) where the same image has another."""
+    down, across = to[0] / size[0], to[1] / size[1]
+    return box[0] * down, box[1] * across, box[2] * down, box[3] * across
+
+
 def random_box(
     height: int,
     width: int,
@@ -168,8 +174,7 @@ def _from_picture(picture, channels, cut):
         picture = ImageOps.exif_transpose(picture)
     picture = _with_channels(picture, channels)
     if cut is not None:
-        down, across = picture.height / height, picture.width / width
-        box = box[0] * down, box[1] * across, box[2] * down, box[3] * across
+        box = scaled(box, (height, width), (picture.height, picture.width))
         picture = _resized(picture, box, cut)
     return to_array(picture)
 
