@@ -210,7 +210,10 @@ def test_a_state_dict_alone(tmp_path, caplog):
         vitjax.load(path)
     assert not caplog.messages  # one thing at a time
     loaded = vitjax.load(path, num_heads=4)
-    assert 'does not tell its preprocessing' in caplog.text
+    assert 'taking mean (0.485, 0.456, 0.406) and std' in caplog.text
+    caplog.clear()
+    vitjax.load(path, num_heads=4, mean=(0.5,), std=(0.5,))
+    assert not caplog.messages  # what is said is not asked for
     images = images_for(loaded)
     assert_close('timm', computed(loaded, images), outputs(model, as_torch(images)))
 

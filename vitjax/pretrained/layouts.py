@@ -86,6 +86,7 @@ class Parts:
       preprocess: mean, std (of pixels in [0, 1]), crop, interpolation: see `Preprocess`; of a
         translation model, all of it.
       labels: names of the classes, None if unknown.
+      guessed: names of what is in `preprocess` although nothing tells it.
       resampling: how this family resamples positions, see `vitjax.layers.resampling`.
       state: other collections than the parameters, as `batch_stats`.
     """
@@ -95,6 +96,7 @@ class Parts:
     params: dict[str, np.ndarray]
     preprocess: dict[str, Any] | TextPreprocess
     labels: tuple[str, ...] | None = None
+    guessed: tuple[str, ...] = ()
     resampling: str = 'cubic_antialias'
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

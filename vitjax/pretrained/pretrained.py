@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from vitjax.pretrained.layouts import (
 )
 from vitjax.pretrained.resize import move_prefix_positions, resize
 from vitjax.pretrained.runs import read_run, write_run
+
+logger = logging.getLogger(__name__)
 
 # Format -> the models that it holds, each with the layout that writes it.
 WRITERS = {
@@ -104,6 +107,13 @@ def load(source: str | Path, **overrides) -> Pretrained:
             checkpoint = open_checkpoint(weights)
             name = find_layout(checkpoint)
             parts, config, step = _read(name, checkpoint, overrides), None, 0
+    if guessed := [name for name in parts.guessed if name not in facts]:
+        taken = ' and '.join(f'{name} {parts.preprocess[name]}' for name in guessed)
+        said = ' and '.join(f'{name}=...' for name in guessed)
+        logger.warning(
+            '%s does not tell its preprocessing: taking %s; say %s when loading if they are others',
+            *(path, taken, said),
+        )
     if sizes:
         parts = resize(parts, sizes)
     if moved is not None:

@@ -4,7 +4,6 @@ Google's and Meta's weights that timm hands out compute here what they compute t
 GELU, and positions resampled its way.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from flax.traverse_util import flatten_dict
@@ -23,7 +22,6 @@ from vitjax.pretrained.pytorch import (
 from vitjax.pretrained.restating import with_position_table
 from vitjax.pretrained.timm_config import (
     PATCHES,
-    PREPROCESS,
     architecture_facts,
     check_holds,
     read_config,
@@ -45,7 +43,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """See `vitjax.pretrained.layouts`; without a config.json it takes a square image unless told."""
     told = tell(checkpoint)
     config, labels, preprocess = read_config(checkpoint, overrides)
-    parts = read_tensors(
+    return read_tensors(
         checkpoint,
         overrides,
         told,
@@ -53,16 +51,8 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         known=architecture_facts(checkpoint, told['width']),
         preprocess=preprocess,
         labels=labels,
+        guessed=() if checkpoint.config else ('mean', 'std'),
     )
-    if not checkpoint.config:
-        logging.getLogger(__name__).warning(
-            '%s does not tell its preprocessing: taking mean %s and std %s; '
-            'say mean=... and std=... when loading if they are others',
-            checkpoint.place,
-            PREPROCESS['mean'],
-            PREPROCESS['std'],
-        )
-    return parts
 
 
 def read_tensors(
