@@ -16,7 +16,7 @@
 source "$(dirname "$0")/common.sh"
 
 need PROJECT ZONE NAME TOPOLOGY
-[[ $TOPOLOGY =~ ^[0-9]+x[0-9]+(x[0-9]+)?$ ]] || die "TOPOLOGY is like 4x4 or 2x2x2, not $TOPOLOGY"
+[[ $TOPOLOGY =~ ^[1-9][0-9]*x[1-9][0-9]*(x[1-9][0-9]*)?$ ]] || die "TOPOLOGY is like 4x4 or 2x2x2, not $TOPOLOGY"
 hosts=$((${TOPOLOGY//x/*} / 4))
 ((hosts > 1)) || die "TOPOLOGY $TOPOLOGY is that of one host; launch/tpu_vm.sh is for these"
 place=(--project="$PROJECT" --zone="$ZONE")

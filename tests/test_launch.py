@@ -101,6 +101,7 @@ def test_a_missing_setting_is_named_before_anything_is_made(name):
     ('settings', 'message'),
     [
         ({'TOPOLOGY': '2x2'}, 'is that of one host'),
+        ({'TOPOLOGY': '08x8'}, 'TOPOLOGY is like 4x4 or 2x2x2, not 08x8'),
         ({'TOPOLOGY': '4'}, 'TOPOLOGY is like 4x4 or 2x2x2, not 4'),
         ({'REPOSITORY': '/here'}, 'set REPOSITORY to a URL'),
     ],

@@ -6,7 +6,7 @@ from PIL import Image
 
 import vitjax
 from vitjax.analysis import attention_maps, attention_rollout
-from vitjax.analysis.attention import draw_attention
+from vitjax.analysis.attention import _over_image, draw_attention
 from vitjax.data.preprocess import Preprocess
 from vitjax.models.registry import create_model
 from vitjax.pretrained import Pretrained
@@ -49,6 +49,8 @@ def test_rollout_goes_from_the_first_block_to_the_last():
         (dict(pooling='mean'), [1 / 6] * 6),
         (dict(pooling='mean', num_registers=2), [0, 0] + [1 / 6] * 6),
         (dict(pooling='mean', num_registers=2, pool_prefix=True), [1 / 8] * 8),
+        (dict(pooling='cls_mean'), [1 / 2] + [1 / 12] * 6),
+        (dict(pooling='cls', distillation='head'), [1 / 2, 1 / 2] + [0] * 6),
     ],
 )
 def test_a_map_is_what_reaches_the_pooled_vector(options, pooled):
@@ -56,7 +58,7 @@ def test_a_map_is_what_reaches_the_pooled_vector(options, pooled):
     variables, images = initialised(model)
     found = attention_maps(model, variables, images)
     attention = model.apply(variables, images, method='features', attention=True)['attention']
-    looks = {'last block': attention[-1].mean(axis=1), 'all blocks': attention_rollout(attention)}
+    looks = {'last block': attention[-1].mean(axis=1), 'rollout': attention_rollout(attention)}
     assert found.keys() == looks.keys()
     for name, look in looks.items():
         reached = np.einsum('t,bts->bs', pooled, look)[:, -6:].reshape(2, 2, 3)
@@ -92,11 +94,22 @@ def test_of_every_kind_of_model_maps_lie_over_the_image(name, options):
     model = create_model(name, **options)
     variables, images = initialised(model)
     maps = jax.jit(lambda v, x: attention_maps(model, v, x))(variables, images)
-    assert set(maps) == ({'stage 1', 'stage 2'} if name == 'cnn' else {'last block', 'all blocks'})
+    assert set(maps) == ({'stage 1', 'stage 2'} if name == 'cnn' else {'last block', 'rollout'})
     for look in maps.values():
         assert look.shape == images.shape[:3]
         np.testing.assert_allclose(look.mean(axis=(1, 2)), 1, rtol=1e-5)
         assert (np.asarray(look) >= 0).all()
+
+
+def test_a_map_of_a_padded_hybrid_lies_where_its_patches_do():
+    # Its last map has 3 places, which patches of 2 cover with one place of padding behind them.
+    options = dict(image_size=12, patch_size=8, stem_depths=(), stem_width=8, pad=True)
+    model = create_model('vit', **SIZES, **options)
+    first = jnp.array([[1.0, 0, 0, 0]])
+    found = np.asarray(_over_image(model, first))[0]
+    assert found.shape == (12, 12)
+    assert found[0, 0] == 1
+    assert found[0, 7] > 0.5 > found[0, 8]  # the first patch ends at 8
 
 
 def test_of_a_cnn_a_map_is_the_importance_of_the_pixels():

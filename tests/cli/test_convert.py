@@ -74,6 +74,10 @@ MISTAKES = {
         ['{source}', '{dest}', '--format=google', '--image_size=x'],
         '--image_size: expected',
     ),
+    'set a word': (
+        ['{source}', '{dest}', '--format=google', '--set', 'num_heads=x'],
+        "--set num_heads: expected int, got 'x'",
+    ),
     'set': (['{source}', '{dest}', '--format=google', '--set', 'heads'], 'write NAME=VALUE'),
     'argument': (
         ['{source}', '{dest}', '--format=google', '--set=num_head=2'],

@@ -8,6 +8,7 @@ import pytest
 from vitjax.analysis import topologies
 from vitjax.analysis.planning import Plan, meshes
 from vitjax.cli import main
+from vitjax.errors import UserError
 
 FITTING = Plan(
     flops=3 * 10**12,
@@ -140,6 +141,16 @@ def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
     assert planned([TOO_LARGE] * (2 * MESHES + 3), *SEARCH, '--json') == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last == {'recommended': None, 'largest_batch_size': None}
+
+
+def test_a_search_that_nothing_goes_with_is_a_mistake(planned, monkeypatch, capsys):
+    def refuse(*_):
+        raise UserError('7 does not divide over them')
+
+    monkeypatch.setattr('vitjax.analysis.planning.plan_step', refuse)
+    with pytest.raises(UserError, match='7 does not divide'):
+        planned([], *SEARCH)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,13 @@ def test_state_dicts_of_pytorch(tmp_path, value):
     assert equal(read_tensors(torch_file(tmp_path / 'x.pth', value)), EXPECTED)
 
 
+def test_a_tensor_of_nothing(tmp_path):
+    value = {'w': WHOLE, 'none': Tensor(STORAGE, (0, 3), (3, 1))}
+    found = read_tensors(torch_file(tmp_path / 'x.pth', value))
+    assert found['none'].shape == (0, 3)
+    np.testing.assert_array_equal(found['w'], EXPECTED['w'])
+
+
 def test_pytorch_itself(tmp_path):
     torch = pytest.importorskip('torch', reason='writes the files')
     weight = torch.arange(6.0).reshape(2, 3)
@@ -281,7 +288,7 @@ BAD = {
     'no storage': (torch_of(STATE, storages=()), 'is damaged or no .pth file'),
     'out of storage': (torch_of({'w': Tensor(STORAGE, (7,), (1,))}), 'does not lie in its storage'),
     'before storage': (torch_of({'w': Tensor(STORAGE, (2,), (1,), -2)}), 'a tensor has an offset'),
-    'stride 0': (torch_of({'w': Tensor(STORAGE, (10**12,), (0,))}), 'does not lie in its storage'),
+    'stride 0': (torch_of({'w': Tensor(STORAGE, (10**12,), (0,))}), 'that repeats the 6 it stores'),
     'shared': (
         torch_of({str(i): Tensor(BIG, (100_000,), (1,)) for i in range(1000)}, storages=(BIG,)),
         'no weights do that',

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import re
@@ -159,3 +160,11 @@ def test_weights_alone_have_no_checkpoints_to_average(run, tmp_path):
 def test_sentences_have_no_mean(translator):
     with pytest.raises(UserError, match='a model of sentences, which has no mean'):
         library.load(translator, mean=(0.5,))
+
+
+def test_a_model_that_its_config_does_not_describe_is_not_written(run, tmp_path):
+    pretrained = library.load(run)
+    other = dataclasses.replace(pretrained, model=pretrained.model.clone(width=32))
+    with pytest.raises(UserError, match='its width is 32, and what would be written reads as 16'):
+        library.save(other, tmp_path / 'other')
+    assert not (tmp_path / 'other').exists()

@@ -1,4 +1,6 @@
 import json
+import unicodedata
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import vitjax
 from vitjax.config import complete
 from vitjax.errors import UserError
+from vitjax.generation.translation import Translated
 from vitjax.models.seq2seq import Transformer
 from vitjax.tasks.translation import Translation
 from vitjax.training.experiment import Experiment
@@ -86,6 +89,17 @@ def test_an_evaluation_translates_a_sample(translator):
     assert last['exact_match'] > 0.9
     assert 'bleu' in last  # 0 for so short sentences, which have no four words in a row
     assert last['chrf'] > 90
+
+
+def test_references_count_as_the_model_has_learned_to_write_them(monkeypatch):
+    target = unicodedata.normalize('NFD', '나는 학교에\u00a0간다  오늘 아침에')
+    written = unicodedata.normalize('NFC', '나는 학교에 간다 오늘 아침에')
+    found = [[Translated(written, 0.0)]]
+    monkeypatch.setattr('vitjax.tasks.translation.translate', lambda *_, **__: found)
+    pairs = [{'source': 'x', 'target': target}]
+    data = SimpleNamespace(evaluation=pairs, references=pairs, preprocess=None)
+    scores = Translation(sample=1).quality(None, None, data)
+    assert scores == pytest.approx({'bleu': 100, 'chrf': 100, 'exact_match': 1})
 
 
 def test_the_mean_of_checkpoints(translator):

@@ -40,8 +40,8 @@ def attention_maps(
 
     Returns:
       Name -> [B, H, W] float32, of mean 1 over the image. Of a Vision Transformer, a hybrid or a
-      masked autoencoder, what reaches the pooled vector: 'last block', heads averaged, and 'all
-      blocks', their `attention_rollout` (as in Dosovitskiy et al. 2021, figure 6). Of a CNN the
+      masked autoencoder, what reaches the vector that is classified: 'last block', heads averaged,
+      and 'rollout', through all blocks (as in Dosovitskiy et al. 2021, figure 6). Of a CNN the
       importance of each of its spatial attentions, 'stage 1' first, the mean of its maps.
 
     Raises:
@@ -54,19 +54,16 @@ def attention_maps(
     if isinstance(model, ViT):
         pooled = _pooling_weights(model, variables, features)  # [B, T]
         prefix = features['prefix'].shape[1]
-        looks = {
-            'last block': attention[-1].mean(axis=1),
-            'all blocks': attention_rollout(attention),
-        }
+        looks = {'last block': attention[-1].mean(axis=1), 'rollout': attention_rollout(attention)}
         maps = {
             name: _over_image(model, jnp.einsum('bt,bts->bs', pooled, look)[:, prefix:])
             for name, look in looks.items()
         }
     else:
-        size = images.shape[:3]
+        size, digits = images.shape[:3], len(str(len(attention)))  # jit sorts names
         maps = {
-            f'stage {index + 1}': jax.image.resize(importance.mean(axis=-1), size, 'linear')
-            for index, importance in enumerate(attention)
+            f'stage {index:0{digits}}': jax.image.resize(importance.mean(axis=-1), size, 'linear')
+            for index, importance in enumerate(attention, 1)
         }
     return {name: x / x.mean(axis=(1, 2), keepdims=True) for name, x in maps.items()}
 
@@ -74,32 +71,44 @@ def attention_maps(
 def _pooling_weights(
     model: ViT, variables: Mapping[str, Any], features: Mapping[str, jax.Array]
 ) -> jax.Array:
-    """Which part of the pooled vector each token is, by the class token alone where there is one: [B, T]."""
+    """Which part each token is of the vector that is classified, or of the vectors: [B, T]."""
     tokens = jnp.concatenate([features['prefix'], features['tokens']], axis=1)  # [B, T, D]
     batch, length, _ = tokens.shape
-    if model.pooling.startswith('cls'):
-        return jnp.zeros((batch, length)).at[:, 0].set(1)
     left_out = 0 if model.pools_prefix else features['prefix'].shape[1]
-    if model.pooling == 'mean':
-        weights = jnp.full((batch, length - left_out), 1 / (length - left_out))
-    else:
+
+    def alone(index):
+        return jnp.zeros((batch, length)).at[:, index].set(1)
+
+    if model.pooling == 'map':
         _, weights = model.apply(
             variables,
             tokens[:, left_out:],
             method=lambda vit, x: vit.attention_pooling(x, return_weights=True),
         )
-        weights = weights.mean(axis=1)  # [B, h, T] -> [B, T]
-    return jnp.pad(weights, ((0, 0), (left_out, 0)))
+        weights = jnp.pad(weights.mean(axis=1), ((0, 0), (left_out, 0)))  # [B, h, n] -> [B, T]
+    elif model.pooling == 'cls':
+        weights = alone(0)
+    else:
+        weights = jnp.zeros((batch, length)).at[:, left_out:].set(1 / (length - left_out))
+        if model.pooling == 'cls_mean':
+            weights = (alone(0) + weights) / 2
+    if model.distillation == 'head':
+        weights = (weights + alone(model.prefix['class_token'])) / 2
+    return weights
 
 
 def _over_image(model: ViT, weights: jax.Array) -> jax.Array:
     """Weights of patches [B, N], interpolated between their centres: [B, H, W]."""
-    rows, columns = grid_size(model.image_size, model.patch_size, pad=model.pad)
-    height, width = as_pair(model.patch_size)
+    size, patch = as_pair(model.image_size), as_pair(model.patch_size)
+    rows, columns = grid_size(size, patch, pad=model.pad)
+    # What is cut into patches is the image, or a hybrid's last map, of fewer places.
+    height, width = model.windows()['patches'][0].kernel
+    places = tuple(-(-n * of // by) for n, of, by in zip(size, (height, width), patch, strict=True))
     shape = (len(weights), rows * height, columns * width, 1)
     covered = jax.image.resize(weights.reshape(-1, rows, columns, 1), shape, 'linear')
-    # What lies outside of the image, where patches were padded, is cut off.
-    return unpatchify(patchify(covered, model.patch_size), model.image_size)[..., 0]
+    # What padding added is cut off.
+    inside = unpatchify(patchify(covered, (height, width)), places)[..., 0]
+    return jax.image.resize(inside, (len(weights), *size), 'linear')
 
 
 def draw_attention(pretrained: Pretrained, images: Sequence[Any], path: Path) -> None:
@@ -116,17 +125,19 @@ def draw_attention(pretrained: Pretrained, images: Sequence[Any], path: Path) ->
         rows.append((pixels, {name: np.asarray(x[0]) for name, x in maps.items()}))
     names = ['image', *rows[0][1]]
     height, width = as_pair(pretrained.model.image_size)
-    figure = new_figure(2 * len(names), 2 * len(rows) * height / width + 0.3)
+    proportions = min(max(height / width, 0.25), 4)  # a strip is stretched, to be seen
+    aspect = 'equal' if proportions == height / width else 'auto'
+    figure = new_figure(2 * len(names), 2 * len(rows) * proportions + 0.3)
     for line, (pixels, maps) in zip(
         figure.subplots(len(rows), len(names), squeeze=False), rows, strict=True
     ):
         for axis, name in zip(line, names, strict=True):
             axis.set(xticks=[], yticks=[])
             if name == 'image':
-                axis.imshow(pixels, cmap='gray', vmin=0, vmax=255)
+                axis.imshow(pixels, cmap='gray', vmin=0, vmax=255, aspect=aspect)
             else:
                 axis.imshow(pixels.mean(axis=-1), cmap='gray', vmin=0, vmax=255)
-                axis.imshow(maps[name], cmap='inferno', vmin=0, alpha=0.6)
+                axis.imshow(maps[name], cmap='inferno', vmin=0, alpha=0.6, aspect=aspect)
             if pixels is rows[0][0]:
                 axis.set_title(name)
     save_figure(figure, path)

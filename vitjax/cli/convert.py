@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
         known |= signature(model)
     for name in texts.keys() - known.keys():
         raise unknown('argument of a model', name, known)
-    overrides = {name: parse(f'--{name}', known[name][0], text) for name, text in texts.items()}
+    overrides = {
+        name: parse(f'--{name}' if name in _SIZES else f'--set {name}', known[name][0], text)
+        for name, text in texts.items()
+    }
     pretrained = vitjax.load(args.source, **overrides)
     vitjax.save(pretrained, args.dest, format=args.format)
     return 0

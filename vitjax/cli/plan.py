@@ -76,7 +76,7 @@ def _search(config, topology, devices, as_json: bool) -> int:
     from vitjax.config import complete
     from vitjax.errors import UserError
 
-    rows = []
+    rows, refused = [], []
 
     def attempt(mesh: dict, remat: bool, batch_size: int) -> dict | None:
         """The plan of the config so changed; None if that does not go together."""
@@ -89,6 +89,7 @@ def _search(config, topology, devices, as_json: bool) -> int:
             row = _plan(changed, topology, devices)
         except UserError as error:  # as when the batch does not divide over the mesh
             print(f'left out: {error}', file=sys.stderr)
+            refused.append(error)
             return None
         print(json.dumps(row) if as_json else _line(row), flush=True)
         rows.append(row)
@@ -102,6 +103,8 @@ def _search(config, topology, devices, as_json: bool) -> int:
             row = attempt(mesh, remat, config.batch_size)
             if not row or row['fits']:
                 break
+    if not rows:
+        raise refused[-1]
     start = _fastest(rows, config.batch_size) or min(rows, key=lambda r: r['needed'], default=None)
     if start:
         # Twice as large until it does not fit, or half as large until it does.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from vitjax.checkpoints import restore_variables, save_model
@@ -15,6 +16,7 @@ from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
 from vitjax.files import read_json, write_atomically
 from vitjax.models.registry import create_model
+from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.layouts import Parts, variable_shapes
 
 _ORIGIN = 'origin.json'  # what a converted model was, so that its positions are resampled its way
@@ -67,11 +69,17 @@ def read_run(
 
 
 def write_run(folder: Path, pretrained) -> None:
-    """Writes a folder that `read_run` reads and that holds the weights only once."""
+    """Writes a folder that `read_run` reads and that holds the weights only once.
+
+    Raises UserError where `info['config']` says another model.
+    """
     state = dict(pretrained.variables)
     model = {'params': state.pop('params'), 'averaged': {}, 'model_state': state}
     save_model(folder / 'checkpoints', pretrained.info['step'], model)
     config = pretrained.info['config']
+    arguments = {key: x for key, x in config['model'].items() if key != 'pretrained'}
+    dtype = jnp.dtype(config['precision']['compute'])
+    check_same(pretrained.model, create_model(**arguments, dtype=dtype))
     config = config | {'optimizer': config['optimizer'] | {'ema': None}}
     origin = {'resampling': pretrained.info['resampling']}
     for name, value in (

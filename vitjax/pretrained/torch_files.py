@@ -195,9 +195,13 @@ def _view(storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.
     numbers = (offset, *shape, *strides)
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError('a tensor has an offset, shape or strides that are no numbers from 0 up')
+    if 0 in shape:
+        return np.empty(shape, storage.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if last >= len(storage) or not 0 < math.prod(shape) <= len(storage):
+    if last >= len(storage):
         raise ValueError(f'a tensor of {shape} does not lie in its storage of {len(storage)}')
+    if math.prod(shape) > len(storage):
+        raise _Refused(f'it holds a tensor of {shape} that repeats the {len(storage)} it stores')
     steps = [step * storage.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from vitjax.config import Count, Range
 from vitjax.data.sentences import TextData, open_sentences, unread_sentences
 from vitjax.data.text import TextPreprocess
+from vitjax.data.tokenizer import normalise
 from vitjax.errors import UserError
 from vitjax.generation.translation import translate
 
@@ -121,7 +122,8 @@ class Translation:
             beam_size=self.beam_size,
         )
         found = [best[0].text for best in found]
-        wanted = [pair['target'] for pair in pairs]
+        # As the model has learned to write them: composed Hangul, single spaces.
+        wanted = [normalise(pair['target']) for pair in pairs]
         scores = {}
         for name, metric in (('bleu', sacrebleu.BLEU()), ('chrf', sacrebleu.CHRF(word_order=2))):
             scores[name] = metric.corpus_score(found, [wanted]).score

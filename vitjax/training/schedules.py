@@ -48,7 +48,8 @@ def create(
     """The learning rate as a function of the step: float32 [], inside `jit` or outside.
 
     With a warm-up, it is 0 at step 0 and `peak` at step `warmup`. With a cool-down, it falls from
-    what the body has at step `total - cooldown` to 0 at step `total`, just after the last update.
+    what the body has at step `total - cooldown` to 0 at step `total`, just after the last update;
+    'cosine' and 'linear' then need a `final` above 0, without which they are at 0 already.
 
     Args:
       config: `config.schedule`; its durations are not read, since they may not be in steps.
