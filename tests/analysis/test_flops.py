@@ -97,6 +97,16 @@ def test_cost_of_a_vision_transformer(switches):
     assert flops == 2 * closed_form(11, 8, 24, 16, 3, 24, 5)
 
 
+@pytest.mark.parametrize('stride', [1, 2])
+def test_zeros_that_a_strides_gradient_puts_between_values_are_no_work(stride):
+    def convolution(x, kernel):
+        return jax.lax.conv(x, kernel, (stride, stride), 'SAME').sum()
+
+    arguments = jnp.ones((1, 2, 8, 8)), jnp.ones((4, 2, 3, 3))
+    both = count_flops(jax.value_and_grad(convolution, (0, 1)), *arguments)
+    assert both == 3 * count_flops(convolution, *arguments)
+
+
 def test_training_takes_two_more_products_for_each_of_the_forward_pass():
     """But for the gradient of the images; recomputation leaves out the last product of each MLP."""
     tokens, width, depth, mlp_dim = 17, 16, 3, 64

@@ -203,6 +203,13 @@ def test_eval_takes_any_devices_whatever_the_batch_of_training(run, tmp_path, vi
     assert json.loads(out)['examples'] == 360
 
 
+def test_eval_takes_any_value_of_the_config(run, command):
+    words = ('--config.data.eval_split=train[:9]', '--config.eval.batch_size=9')
+    code, out, err = command('eval', '--workdir', run, *words)
+    assert code == 0, err
+    assert (json.loads(out)['split'], json.loads(out)['examples']) == ('train[:9]', 9)
+
+
 def test_eval_prints_json_of_what_is_no_number(run, command, monkeypatch):
     numbers = {'loss': float('nan'), 'accuracy': 0.5}
     monkeypatch.setattr('vitjax.training.evaluation.Evaluator.__call__', lambda *_: numbers)

@@ -32,6 +32,7 @@ def test_texts_and_lines_are_answered_in_order(run, numbers):
     assert run(one, other) == (0, f'{first}\n{second}\n', '')
     stdin = f'{one}\n\n{other}'.encode()
     assert run(stdin=stdin) == (0, f'{first}\n\n{second}\n', '')
+    assert run(stdin=b'\xef\xbb\xbf' + stdin) == (0, f'{first}\n\n{second}\n', '')
     assert run(stdin=b'') == (0, '', '')
 
 

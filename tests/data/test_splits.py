@@ -29,9 +29,9 @@ def test_part_of_a_hundred(text, expected):
 
 
 def test_sums_keep_their_order():
-    assert [str(part) for part in parse_split('test[5:]+train + test[:5]')] == [
+    assert [str(part) for part in parse_split('test[5:]+train.tok-2 + test[:5]')] == [
         'test[5:]',
-        'train',
+        'train.tok-2',
         'test[:5]',
     ]
 

@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -190,3 +192,25 @@ def test_stops_long_before_the_end(problem, early_stop):
 def test_options_out_of_range(problem, options, message):
     with pytest.raises(UserError, match=message):
         beam_search(*problem(), **TOKENS | options)
+
+
+ON_EIGHT_DEVICES = """
+import jax, jax.numpy as jnp
+from vitjax.generation import beam_search
+from vitjax.models.registry import create_model
+
+model = create_model('transformer_tiny', vocab_size=20, encoder_depth=1, decoder_depth=1)
+source = jnp.array([[5, 6, 7, 3]])
+variables = jax.jit(model.init)(jax.random.key(0), source, source)
+with jax.set_mesh(jax.make_mesh((8,), ('data',))):
+    found = beam_search(model, variables, source, max_length=4, bos=2, eos=3, beam_size=4)
+print(found.tokens.shape)
+"""
+
+
+def test_one_sentence_on_eight_devices(environment):
+    # In a process of its own, which XLA would end.
+    words = [sys.executable, '-c', ON_EIGHT_DEVICES]
+    variables = environment(devices=8)
+    process = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    assert process.stdout == '(1, 1, 4)\n', process.stderr

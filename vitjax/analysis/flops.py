@@ -14,9 +14,9 @@ from vitjax.models.registry import example_inputs
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """FLOPs of the matrix products and convolutions that a function does; 2 a multiply-add.
 
-    Nothing is computed or compiled: the arguments may be `jax.ShapeDtypeStruct`. Loops count as
-    often as they run. Element-wise work (norms, softmax, activations) is left out, as in the
-    papers' figures.
+    Nothing is computed or compiled: the arguments may be `jax.ShapeDtypeStruct`. Scans count as
+    often as they run, loops of unknown length once. Element-wise work (norms, softmax, activations) is
+    left out, as in the papers' figures.
     """
     return count_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -48,5 +48,7 @@ def count_jaxpr(jaxpr: Any) -> int:
             kernel = equation.invars[1].aval.shape
             out_axis = equation.params['dimension_numbers'].rhs_spec[0]
             depth = math.prod(kernel) // kernel[out_axis]  # products an output value sums
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            # The gradient of a stride has zeros between the values, which are no work.
+            depth /= math.prod(equation.params['lhs_dilation'])
+            total += round(2 * depth * math.prod(equation.outvars[0].aval.shape))
     return total

@@ -203,6 +203,7 @@ def compile_only() -> None:
     os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_enable_triton_gemm=false'.strip()
     # That there is no TPU and no driver of a GPU here is no news.
     os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+    os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')  # of the host, which has none
     os.environ.setdefault('TPU_STDERR_LOG_LEVEL', '3')
     os.environ.setdefault('TPU_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         name, equals, text = words.partition('=')
         if not equals:
             raise UserError(f'--set {words}: write NAME=VALUE')
+        if name in texts:
+            raise UserError(f'{name} is given twice')
         texts[name] = text
     known = {name: signature(Data)[name] for name in PREPROCESSING}
     for model in (*MODELS.values(), MODELS['vit']):  # which has the last word on what it shares

@@ -27,14 +27,15 @@ def run(args: argparse.Namespace) -> int:
         raise UserError('--average must be at least 1')
     workdir = to_path(args.workdir)
     stored = workdir / 'config.json'
-    if not stored.is_file():
-        raise UserError(f'{workdir} is not the folder of a run: it has no config.json')
+    if not stored.is_file() or not (workdir / 'checkpoints').is_dir():
+        raise UserError(
+            f'{workdir} is not the folder of a run: it has no config.json, or no checkpoints'
+        )
     # The devices of this machine, not those that the run was trained on.
     overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1} | args.overrides
-    overrides |= {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
-    config = read_config(
-        str(stored), {key: str(value) for key, value in overrides.items() if value is not None}
-    )
+    said = {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
+    overrides |= {key: value for key, value in said.items() if value is not None}
+    config = read_config(str(stored), {key: str(value) for key, value in overrides.items()})
 
     from vitjax.checkpoints import restore_variables
     from vitjax.training.evaluation import Evaluator

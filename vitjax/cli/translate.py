@@ -107,7 +107,8 @@ def _lines():
 
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            yield line.decode().rstrip('\r\n')
+            # Windows marks the beginning of a file.
+            yield line.decode().removeprefix('\ufeff' if number == 1 else '').rstrip('\r\n')
         except UnicodeDecodeError as error:
             raise UserError(
                 f'stdin: line {number} is not UTF-8 at byte {error.start + 1}'

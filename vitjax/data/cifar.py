@@ -86,7 +86,10 @@ def _names(folder: Path, layout: _Layout) -> tuple[str, ...]:
     path = folder / layout.names
     if not path.is_file():
         return tuple(map(str, range(layout.classes)))
-    names = tuple(path.read_text().split())
+    try:
+        names = tuple(path.read_text('utf-8').split())
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} is not UTF-8: {error}') from error
     if len(names) != layout.classes:
         raise UserError(f'{path}: {len(names)} names, expected {layout.classes}')
     return names

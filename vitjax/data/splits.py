@@ -8,7 +8,7 @@ import numpy as np
 from vitjax.errors import UserError
 
 _BOUND = r'(-?\d+(?:\.\d+)?%|-?\d+)?'
-_PART = re.compile(rf'([\w-]+)(?:\[{_BOUND}:{_BOUND}\])?')
+_PART = re.compile(rf'([\w.-]+)(?:\[{_BOUND}:{_BOUND}\])?')
 
 
 @dataclasses.dataclass(frozen=True)

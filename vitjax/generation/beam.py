@@ -177,8 +177,11 @@ def beam_search(
 
 
 def _top_k(values, k):
-    """`jax.lax.top_k`, behind a barrier: where XLA sees slices of the result, it sorts all values."""
-    return jax.lax.optimization_barrier(jax.lax.top_k(values, k))
+    """`jax.lax.top_k`, behind barriers: where XLA sees slices of the result, it sorts all values.
+
+    One barrier for both arrays would end the process on several devices of which none has a part.
+    """
+    return [jax.lax.optimization_barrier(x) for x in jax.lax.top_k(values, k)]
 
 
 def _pick(tree, index):

@@ -17,7 +17,10 @@ from vitjax.generation.sampling import greedy
 
 
 class Translated(NamedTuple):
-    """A translation and its score: its log-probability over the length penalty; 0 for no text."""
+    """A translation and its score, 0 for no text.
+
+    Of greedy search it is the log-probability, of a beam that over the length penalty.
+    """
 
     text: str
     score: float
@@ -35,8 +38,8 @@ def translate(
 ) -> list[list[Translated]]:
     """The `n_best` translations of each text, the best first.
 
-    A text that is longer than the model has learned from is translated in parts, see `split`; a text
-    of white space only has the translation ''.
+    A text that is longer than the model has learned from is translated in parts, see `split`, and its
+    n-th translation joins the n-th of each; a text of white space only has the translation ''.
 
     Args:
       preprocess: of the run or checkpoint that the model comes from.

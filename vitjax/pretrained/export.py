@@ -4,6 +4,7 @@ What is exported takes pixels, uint8 [B, H, W, C] with any B, at the model's ima
 what the model makes of them: logits [B, K], float32, or of a model without head its pooled vector.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.variables))
     if size >= _LARGEST_ONNX:
         raise UserError(f'an ONNX file holds at most 2 GiB, and these weights take {size} bytes')
+    # onnxruntime knows few operations in bfloat16; the weights are float32 anyway.
+    pretrained = dataclasses.replace(pretrained, model=pretrained.model.clone(dtype=jnp.float32))
     forward = _forward(pretrained)
     # Traced before jax2onnx puts its own functions into jax.numpy, which Flax trips over.
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
