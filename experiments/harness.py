@@ -100,7 +100,7 @@ def main(
             shown = '  '.join(f'{key} {_text(value)}' for key, value in row.items())
             print(f'{folder.name}: {shown}', file=sys.stderr, flush=True)
     except UserError as error:
-        parser.error(str(error))
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
     results = {
         'command': shlex.join(['python', f'experiments/{folder.name}/run.py', *sys.argv[1:]]),
         'date': time.strftime('%Y-%m-%d'),
@@ -126,8 +126,8 @@ def train(
 ) -> tuple[Row, Path]:
     """Runs `vitjax train` with a recipe, some of whose keys are changed.
 
-    A run that was stopped goes on; one that is finished is not run again, unless it was another
-    run, with other values: then the experiment ends.
+    A run that was stopped goes on; one that is finished is not run again. Raises UserError if it was
+    another run, with other values.
 
     Returns the metrics of the last evaluation and the wall-clock `seconds` of the command, and the
     run's folder. Exits as the command does if it fails.
@@ -141,7 +141,7 @@ def train(
         key, _, value = override.removeprefix('--config.').partition('=')
         overrides[key] = value
     if differences := loop.changes(workdir / 'config.json', read_config(str(recipe), overrides)):
-        sys.exit(f'{workdir} holds another run ({differences[0]}); take another --output')
+        raise UserError(f'{workdir} holds another run ({differences[0]}); take another --output')
     state = workdir / 'experiment.json'  # seconds so far and, once it is finished, the metrics
     known = json.loads(state.read_text()) if state.exists() else {'seconds': 0.0}
     if 'metrics' not in known:
@@ -167,7 +167,7 @@ def train(
 def write_images(folder: Path, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Writes drawn images as the data set `idx`: 'train' and 'test' -> images [N, H, W], labels [N].
 
-    Exits if other images are there already, from which runs may have learned.
+    Raises UserError if other images are there already, from which runs may have learned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part, prefix in (('train', 'train'), ('test', 't10k')):
@@ -176,7 +176,7 @@ def write_images(folder: Path, parts: Mapping[str, tuple[np.ndarray, np.ndarray]
             data = header + array.astype(np.uint8).tobytes()
             path = folder / f'{prefix}-{what}-ubyte'
             if path.exists() and path.read_bytes() != data:
-                sys.exit(f'{path} holds other images; take another --output')
+                raise UserError(f'{path} holds other images; take another --output')
             path.write_bytes(data)
 
 

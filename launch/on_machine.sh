@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a TPU machine runs, sent to it by tpu_vm.sh and tpu_slice.sh: installs, trains whether or not the
-# connection lasts, and shows the log to its end. Where it trains already, it only shows the log.
+# connection lasts, and shows the log to its end. Where it trains already, it only shows the log; the log
+# of a training that has ended is kept as vitjax.log.old.
 #
 #   ssh MACHINE bash -s REPOSITORY REVISION vitjax train ... < launch/on_machine.sh
 
@@ -30,12 +31,14 @@ keep_status() {
 }
 
 main() {
-  if ! { test -e ~/vitjax.pid && kill -0 "$(cat ~/vitjax.pid)"; } 2>/dev/null; then
+  exec 9>~/vitjax.lock
+  if flock --nonblock 9; then # which what is started here holds until it ends
     rm -f ~/vitjax.status
-    : >~/vitjax.log
-    keep_status "$@" >>~/vitjax.log 2>&1 </dev/null &
+    test ! -e ~/vitjax.log || mv ~/vitjax.log ~/vitjax.log.old
+    keep_status "$@" >~/vitjax.log 2>&1 </dev/null &
     echo $! >~/vitjax.pid
   fi
+  exec 9>&-
   tail -n +1 -f --pid="$(cat ~/vitjax.pid)" ~/vitjax.log
   exit "$(cat ~/vitjax.status)"
 }

@@ -8,7 +8,7 @@
 #               for tpu7x it is ubuntu-accel-2404-amd64-tpu-tpu7x
 # REPOSITORY    a URL from which the VM clones this repository, default: the remote `origin`
 # REVISION      what it installs, default: the commit that is checked out here, which must be pushed
-# CREATE=0      the VM is there already: after a stop, or to see the log again
+# CREATE=0      the VM is there already: to train on after a stop, or to see the log of what trains
 # DRY_RUN=1     prints the commands and runs none
 # WORKDIR is gs://BUCKET/RUN, which outlives the VM, or a folder on it.
 #

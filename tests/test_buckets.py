@@ -412,3 +412,8 @@ def test_a_path_here_is_a_plain_one(tmp_path):
 def test_what_is_no_path_is_told_at_once(path):
     with pytest.raises(UserError, match=rf'^{path}: a path is of a file or folder here, or gs://'):
         to_path(path)
+
+
+def test_no_path_is_not_the_folder_of_this_process():
+    with pytest.raises(UserError, match='a path is empty'):
+        to_path('')

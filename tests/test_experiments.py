@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vitjax.data.sources import open_source
+from vitjax.errors import UserError
 
 FOLDER = Path(__file__).parent.parent / 'experiments'
 EXPERIMENTS = pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_finished_run_is_neither_run_again_nor_taken_for_another(recipe, tmp_p
     written = (tmp_path / 'runs/one-0/metrics.jsonl').stat().st_mtime_ns
     assert harness.train(options, recipe, 'one', 0, {'steps': 2}) == once
     assert (tmp_path / 'runs/one-0/metrics.jsonl').stat().st_mtime_ns == written
-    with pytest.raises(SystemExit, match=r'steps: 2 -> 3.*take another --output'):
+    with pytest.raises(UserError, match=r'steps: 2 -> 3.*take another --output'):
         harness.train(options, recipe, 'one', 0, {'steps': 3})
 
 
@@ -80,7 +81,7 @@ def test_other_images_are_not_written_over(tmp_path):
     part = np.zeros((1, 2, 2)), np.zeros(1)
     harness.write_images(tmp_path, {'train': part, 'test': part})
     harness.write_images(tmp_path, {'train': part, 'test': part})
-    with pytest.raises(SystemExit, match='holds other images'):
+    with pytest.raises(UserError, match='holds other images'):
         harness.write_images(tmp_path, {'train': (part[0] + 1, part[1]), 'test': part})
 
 

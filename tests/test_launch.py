@@ -179,6 +179,17 @@ def test_what_a_launcher_lost_sight_of_goes_on_and_is_found_again(machines, tmp_
     assert again.wait() == 0
 
 
+def test_what_has_ended_is_started_again_and_its_log_kept(machines, tmp_path):
+    assert machines('tpu_vm', CODE='7').wait(60) == 7
+    log = (tmp_path / 'run1/vitjax.log').read_text()
+    # Another process may have the number by now, as after a restart of the machine.
+    (tmp_path / 'run1/vitjax.pid').write_text(str(os.getpid()))
+    again = machines('tpu_vm', CREATE='0')
+    assert again.communicate(timeout=60)[0] == log
+    assert again.returncode == 0
+    assert (tmp_path / 'run1/vitjax.log.old').read_text() == log
+
+
 def test_all_machines_of_a_slice_train(machines):
     process = machines('tpu_slice')
     out, err = process.communicate(timeout=60)

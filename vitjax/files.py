@@ -27,8 +27,11 @@ logger = logging.getLogger(__name__)
 def to_path(text: str | Path) -> Path:
     """The path of a file or folder, be it here or in a bucket.
 
-    Raises UserError where what reads buckets is not installed, or this bucket cannot be read.
+    Raises UserError for no path at all, and where what reads buckets is not installed, or this bucket
+    cannot be read.
     """
+    if not str(text):
+        raise UserError('a path is empty')
     scheme, mark, rest = str(text).partition('://')
     if not mark or '/' in scheme:
         return Path(text)

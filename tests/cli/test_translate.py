@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,18 @@ def test_texts_and_lines_are_answered_in_order(run, numbers):
     assert run(stdin=stdin) == (0, f'{first}\n\n{second}\n', '')
     assert run(stdin=b'\xef\xbb\xbf' + stdin) == (0, f'{first}\n\n{second}\n', '')
     assert run(stdin=b'') == (0, '', '')
+
+
+def test_the_first_text_of_stdin_is_drawn(run, numbers, monkeypatch):
+    texts = []
+    monkeypatch.setattr('vitjax.analysis.alignment.font_for', lambda text: texts.append(text))
+    monkeypatch.setattr(
+        'vitjax.analysis.alignment.draw_alignment', lambda _, text, path: texts.append((text, path))
+    )
+    words = ('--batch_size', 1, '--attention', 'map.png')
+    code, out, _ = run(*words, stdin=b'\n' * 11 + numbers[9][0].encode())
+    assert (code, out) == (0, '\n' * 11 + numbers[9][1] + '\n')
+    assert texts == ['', '', numbers[9][0], (numbers[9][0], Path('map.png'))]
 
 
 def test_json_has_scores_and_the_n_best(run, numbers):

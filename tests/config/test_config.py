@@ -257,6 +257,14 @@ def test_a_recipe_is_read_with_its_argument(tmp_path, suffix, overrides, depth):
     assert read_config(f'{path}{suffix}', overrides).model.depth == depth
 
 
+@pytest.mark.parametrize(('argument', 'count'), [('2', 0), ('x', 1)])
+def test_an_argument_that_changes_nothing_is_told(tmp_path, caplog, argument, count):
+    path = tmp_path / 'recipe.py'
+    path.write_text(RECIPE.replace('int(arg or 1)', "2 if arg == '2' else 1"))
+    read_config(f'{path}:{argument}')
+    assert caplog.text.count("the argument 'x' changes nothing") == count
+
+
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [

@@ -5,8 +5,10 @@ model has learned from is translated sentence by sentence.
 """
 
 import argparse
+import itertools
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -41,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.models.registry import translates
 
     # Before the model is loaded, so that a mistake answers at once.
-    texts = _checked(args.texts) if args.texts else None
+    texts = _checked(args.texts)
     if args.attention:
         from vitjax.analysis.alignment import draw_alignment, font_for
         from vitjax.analysis.drawing import check_picture
 
         check_picture(args.attention)
-        font_for(''.join(texts or []))
+        font_for(''.join(texts))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
     if not translates(pretrained.model):
         raise UserError(f'{args.checkpoint} holds no model that translates')
@@ -73,20 +75,25 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
-    if texts is not None:
-        write(texts)
-    else:
-        # Enough lines at once to fill batches of similar lengths, few enough to answer soon.
-        lines = _lines()
-        while chunk := [line for _, line in zip(range(8 * args.batch_size), lines, strict=False)]:
-            texts = texts or chunk
-            write(chunk)
+    drawn = ''  # the first text that is not empty
+    # Enough lines at once to fill batches of similar lengths, few enough to answer soon.
+    for chunk in [texts] if texts else _chunks(_lines(), 8 * args.batch_size):
+        if args.attention and not drawn:
+            drawn = next(filter(str.strip, chunk), '')
+            font_for(drawn)
+        write(chunk)
     if args.attention:
-        first = next((text for text in texts or [] if text.strip()), None)
-        if first is None:
+        if not drawn:
             raise UserError('--attention: there is no text to draw')
-        draw_alignment(pretrained, first, args.attention)
+        draw_alignment(pretrained, drawn, args.attention)
     return 0
+
+
+def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of `size` lines, the last of fewer."""
+    lines = iter(lines)
+    while chunk := list(itertools.islice(lines, size)):
+        yield chunk
 
 
 def _checked(texts: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import logging
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from vitjax.files import to_path
 
 NAMED_PARTS = ('task', 'model', 'optimizer', 'schedule')
 _LENGTHS = ('steps', 'epochs', 'examples')
+
+logger = logging.getLogger(__name__)
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -211,6 +214,8 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument)
+        if argument is not None and config == module.get_config(None):
+            logger.warning('%s: the argument %r changes nothing', path, argument)
     except UserError:
         raise
     except Exception as error:
