@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 import vitjax
 from vitjax import cli
+from vitjax.cli.memory import keep_memory
 from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
@@ -84,6 +85,7 @@ def main(
     parser.add_argument('--output', type=Path, help=f'default runs/{folder.name}[_quick]')
     parser.add_argument('--seeds', type=int, default=seeds, help=f'default {seeds}')
     args, overrides = parser.parse_known_args()
+    keep_memory()
     if unknown := [word for word in overrides if not word.startswith('--config.')]:
         parser.error(f'unknown arguments: {" ".join(unknown)} (write --config.KEY=VALUE)')
     if args.seeds < 1 or any(word.startswith('--config.seed=') for word in overrides):

@@ -12,6 +12,7 @@ import sys
 import threading
 
 from vitjax.cli.compiled import keep_compiled
+from vitjax.cli.memory import keep_memory
 
 COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
@@ -66,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     # Not where compiling is measured, or is for machines that are not here.
     if own_process and args.command not in ('bench', 'plan'):
         keep_compiled()
+    if own_process and args.command != 'plan':
+        keep_memory()
     return _run(args)
 
 

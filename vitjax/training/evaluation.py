@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from vitjax.errors import Preempted
 from vitjax.training.experiment import Experiment
-from vitjax.training.sharding import replicated, to_devices
+from vitjax.training.prefetching import prefetch
+from vitjax.training.sharding import replicated
 
 
 class Evaluator:
@@ -34,11 +35,14 @@ class Evaluator:
         zeros = {name: jnp.zeros(2) for name in (*experiment.task.metric_names, 'examples')}
         with experiment.context():
             sums = jax.device_put(zeros, replicated(experiment.mesh))
-            with contextlib.closing(iter(batches)) as iterator:
-                for batch in iterator:
+            with (
+                contextlib.closing(iter(batches)) as iterator,
+                contextlib.closing(prefetch(iterator, experiment.mesh)) as ahead,
+            ):
+                for batch, _ in ahead:
                     if should_stop():
                         raise Preempted
-                    sums = self._step(sums, variables, to_devices(batch, experiment.mesh))
+                    sums = self._step(sums, variables, batch)
             quality = experiment.task.quality(experiment.model, variables, experiment.data)
         sums = {name: [float(x) for x in total] for name, total in sums.items()}
         examples = int(sums.pop('examples')[0])

@@ -21,9 +21,9 @@ from vitjax.errors import Preempted, RunError, UserError
 from vitjax.files import check_place, to_path, write_atomically
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
+from vitjax.training.prefetching import prefetch
 from vitjax.training.progress import Progress, parameter_overview
 from vitjax.training.records import Records, read_records
-from vitjax.training.sharding import to_devices
 from vitjax.training.state import TrainState, join_state, split_state
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ class _Run:
         self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
         self.skipped_updates = int(self.state.skipped_updates)  # when last logged
         self.metrics = self._recorded_metrics() if self.resumed else None
+        self.ahead = prefetch(self.batches, experiment.mesh)
+        self.read: dict[str, Any] = {}  # where the batches are after the newest step's
         self.waited = 0.0  # seconds, for batches
         self.records = None
         if jax.process_index() == 0:
@@ -106,8 +108,7 @@ class _Run:
             self._restart_clock()
             with self.experiment.context():
                 while self.step < lengths.total:
-                    batch = to_devices(self._next_batch(), self.experiment.mesh)
-                    self.state, self.values = train_step(self.state, batch)
+                    self.state, self.values = train_step(self.state, self._next_batch())
                     self.step += 1
                     ahead.append(self.values['loss'])
                     if len(ahead) > _STEPS_AHEAD:
@@ -122,6 +123,7 @@ class _Run:
             self.progress.say(f'stopped at step {self.step} and saved; the same command goes on')
             raise
         finally:
+            self.ahead.close()
             self.batches.close()
             self.progress.close()
             if self.records:
@@ -129,9 +131,9 @@ class _Run:
             self.checkpoints.close()
         return self.metrics
 
-    def _next_batch(self) -> dict[str, np.ndarray]:
+    def _next_batch(self) -> dict[str, jax.Array]:
         start = time.monotonic()
-        batch = next(self.batches)
+        batch, self.read = next(self.ahead)
         self.waited += time.monotonic() - start
         return batch
 
@@ -222,7 +224,7 @@ class _Run:
             self.step,
             model=model,
             training=training,
-            data=self.batches.get_state(),
+            data=self.read,
             meta={'config': json.loads(self.config.to_json()), 'versions': _versions()},
             metrics=self.metrics,
         )
