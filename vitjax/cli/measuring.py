@@ -21,6 +21,9 @@ from vitjax.models.registry import SENTENCE
 from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
+# Rounds until each finds its memory where it was: peers take of what others have given back.
+_WARM_UP = 5
+
 
 def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) -> dict[str, Any]:
     """Results, ready for JSON, of the experiment that a complete config says.
@@ -173,7 +176,7 @@ def _in_turn(
     for peer, steps in steps_of_peers.items():
         functions |= {f'{peer} {name}': function for name, function in steps.items()}
     with ours.experiment.context():
-        benchmark.seconds_in_turn(functions, 1)
+        benchmark.seconds_in_turn(functions, _WARM_UP)
         seconds = benchmark.seconds_in_turn(functions, rounds)
 
     _, flops = model_cost(ours.experiment.model)
