@@ -265,6 +265,13 @@ def test_an_argument_that_changes_nothing_is_told(tmp_path, caplog, argument, co
     assert caplog.text.count("the argument 'x' changes nothing") == count
 
 
+def test_a_recipe_may_need_its_argument(tmp_path, caplog):
+    path = tmp_path / 'recipe.py'
+    path.write_text(RECIPE.replace('arg or 1', 'arg'))
+    assert read_config(f'{path}:3').model.depth == 3
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [

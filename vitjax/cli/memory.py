@@ -4,7 +4,6 @@ import ctypes
 import importlib.util
 import mmap
 import os
-import resource
 
 # Of glibc's <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -26,6 +25,8 @@ def keep_memory() -> None:
         libc = ctypes.CDLL('libc.so.6')
     except OSError:
         return
+    import resource  # which Windows lacks
+
     import jax
 
     jax.config.update('jax_cpu_enable_async_dispatch', False)

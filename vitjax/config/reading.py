@@ -1,5 +1,6 @@
 """Reading a recipe or a run's config, overriding keys, checking them all."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -214,8 +215,10 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument)
-        if argument is not None and config == module.get_config(None):
-            logger.warning('%s: the argument %r changes nothing', path, argument)
+        if argument is not None:
+            with contextlib.suppress(Exception):  # what a recipe that needs one raises without
+                if config == module.get_config(None):
+                    logger.warning('%s: the argument %r changes nothing', path, argument)
     except UserError:
         raise
     except Exception as error:
