@@ -35,7 +35,8 @@ main() {
   if flock --nonblock 9; then # which what is started here holds until it ends
     rm -f ~/vitjax.status
     test ! -e ~/vitjax.log || mv ~/vitjax.log ~/vitjax.log.old
-    keep_status "$@" >~/vitjax.log 2>&1 </dev/null &
+    : >~/vitjax.log # before it is shown
+    keep_status "$@" >>~/vitjax.log 2>&1 </dev/null &
     echo $! >~/vitjax.pid
   fi
   exec 9>&-
