@@ -76,7 +76,7 @@ def main(
       seeds: how many there are, unless the command line says so.
     """
     folder = Path(file).resolve().parent
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         description=sys.modules['__main__'].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Any value of the recipe can be set for all runs: --config.KEY=VALUE',
@@ -85,11 +85,11 @@ def main(
     parser.add_argument('--output', type=Path, help=f'default runs/{folder.name}[_quick]')
     parser.add_argument('--seeds', type=int, default=seeds, help=f'default {seeds}')
     args, overrides = parser.parse_known_args()
-    keep_memory()
     if unknown := [word for word in overrides if not word.startswith('--config.')]:
         parser.error(f'unknown arguments: {" ".join(unknown)} (write --config.KEY=VALUE)')
     if args.seeds < 1 or any(word.startswith('--config.seed=') for word in overrides):
         parser.error('--seeds N takes the seeds 0 to N - 1, with N at least 1')
+    keep_memory()
     output = args.output or Path('runs') / f'{folder.name}{"_quick" * args.quick}'
     output.mkdir(parents=True, exist_ok=True)
     options = Options(args.quick, output, range(args.seeds), tuple(overrides))
@@ -102,7 +102,7 @@ def main(
             shown = '  '.join(f'{key} {_text(value)}' for key, value in row.items())
             print(f'{folder.name}: {shown}', file=sys.stderr, flush=True)
     except UserError as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
+        parser.error(str(error))
     results = {
         'command': shlex.join(['python', f'experiments/{folder.name}/run.py', *sys.argv[1:]]),
         'date': time.strftime('%Y-%m-%d'),

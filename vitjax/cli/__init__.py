@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """One whose errors are one line, without the usage, which --help shows."""
 
     def error(self, message: str):
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         if '--debug' not in argv:
             # What fails in a thread, such as writing a checkpoint, is raised where it is waited for.
             sys.unraisablehook = threading.excepthook = lambda failure: None
-    parser = _Parser(prog='vitjax', description='From the local filter to the whole image.')
+    parser = Parser(prog='vitjax', description='From the local filter to the whole image.')
     parser.add_argument('--version', action='store_true', help='print the version')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
     for name, help_text in COMMANDS.items():

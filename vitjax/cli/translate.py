@@ -8,7 +8,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -89,9 +89,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+def _chunks(lines: Iterator[str], size: int) -> Iterator[list[str]]:
     """Lists of `size` lines, the last of fewer."""
-    lines = iter(lines)
     while chunk := list(itertools.islice(lines, size)):
         yield chunk
 

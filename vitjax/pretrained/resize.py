@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import numpy as np
-from flax import linen as nn
 
 from vitjax.config import signature
 from vitjax.errors import UserError
@@ -48,7 +47,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     shapes = parameter_shapes(parts.name, arguments)
     params = dict(parts.params)
     if old.in_channels != new.in_channels:
-        _fold_channels(params, old, new.in_channels)
+        _fold_channels(params, old.in_channels, new.in_channels)
     kernel = params.get('patch_embedding/kernel')
     if kernel is not None and (patch := shapes['patch_embedding/kernel'][:2]) != kernel.shape[:2]:
         params['patch_embedding/kernel'] = np.asarray(resample_kernel(kernel, patch))
@@ -131,15 +130,14 @@ def _is_head(path: str) -> bool:
     return path.split('/')[0].endswith('head')
 
 
-def _fold_channels(params: dict[str, np.ndarray], model: nn.Module, channels: int) -> None:
-    if (model.in_channels, channels) != (3, 1):
+def _fold_channels(params: dict[str, np.ndarray], old: int, new: int) -> None:
+    if (old, new) != (3, 1):
         raise UserError(
-            f'in_channels={channels}: the weights are for {model.in_channels} channels, and only '
-            'RGB can become gray'
+            f'in_channels={new}: the weights are for {old} channels, and only RGB can become gray'
         )
-    if not params.keys() & set(_FIRST_KERNELS):
-        raise UserError(f'in_channels={channels}: the first filters of this model cannot be summed')
-    first = next(path for path in _FIRST_KERNELS if path in params)
+    first = next((path for path in _FIRST_KERNELS if path in params), None)
+    if first is None:
+        raise UserError(f'in_channels={new}: the first filters of this model cannot be summed')
     params[first] = np.asarray(params[first]).sum(axis=2, keepdims=True)  # [Ph, Pw, 1, D]
 
 

@@ -104,15 +104,15 @@ class _Run:
             if self.resumed and self._is_due(lengths.eval) and self.metrics is None:
                 self._evaluate()
             train_step = self.experiment.train_step()
-            ahead = collections.deque()
+            unfinished = collections.deque()
             self._restart_clock()
             with self.experiment.context():
                 while self.step < lengths.total:
                     self.state, self.values = train_step(self.state, self._next_batch())
                     self.step += 1
-                    ahead.append(self.values['loss'])
-                    if len(ahead) > _STEPS_AHEAD:
-                        ahead.popleft().block_until_ready()
+                    unfinished.append(self.values['loss'])
+                    if len(unfinished) > _STEPS_AHEAD:
+                        unfinished.popleft().block_until_ready()
                     self._after_step()
             if self.metrics is None:  # a run that was longer before is already past its end
                 self._evaluate()
