@@ -49,6 +49,15 @@ def distance(one, other):
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)))
 
 
+def test_moments_are_updated_in_place(experiment):
+    built = experiment(optimizer__name='adamw')
+    with built.context():
+        lowered = built.train_step().lower(built.abstract_state, built.abstract_batch())
+    copies = [line for line in lowered.compile().as_text().splitlines() if ' copy(' in line]
+    assert copies  # else they are written otherwise, and this test sees nothing
+    assert not [line for line in copies if 'opt_state' in line]
+
+
 def test_micro_batches_learn_what_one_batch_does(experiment):
     whole, _ = run(experiment(optimizer__name='sgd'))
     parts, _ = run(experiment(optimizer__name='sgd', optimizer__accumulate=4))
