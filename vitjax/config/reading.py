@@ -215,10 +215,6 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument)
-        if argument is not None:
-            with contextlib.suppress(Exception):  # what a recipe that needs one raises without
-                if config == module.get_config(None):
-                    logger.warning('%s: the argument %r changes nothing', path, argument)
     except UserError:
         raise
     except Exception as error:
@@ -226,6 +222,10 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
         raise UserError(f'{path}: {" ".join(str(error).split())}') from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f'{path}: get_config() returned {type(config).__name__}, not a ConfigDict')
+    if argument is not None:
+        with contextlib.suppress(Exception):  # what a recipe that needs one raises without
+            if config == module.get_config(None):
+                logger.warning('%s: the argument %r changes nothing', path, argument)
     return config
 
 
