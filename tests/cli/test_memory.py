@@ -7,21 +7,22 @@ import pytest
 
 from vitjax.cli import memory
 
-# How many pages a step of 48 MB of temporaries takes from the system, after the first ones.
+# How many pages a step with a temporary of 64 MiB takes from the system, after the first ones. glibc
+# gives a piece of over 32 MiB back at once, smaller ones only at times.
 PROGRAM = """
-import resource, sys
+import resource, statistics, sys
 from vitjax.cli.memory import keep_memory
 if sys.argv[1] == 'kept':
     keep_memory()
 import jax, jax.numpy as jnp
 
-step = jax.jit(lambda x: x @ x @ x @ x)
-x = jnp.ones((2048, 2048))
+step = jax.jit(lambda x: (x @ x.T) @ x)
+x = jnp.ones((4096, 64))
 pages = []
-for _ in range(6):
+for _ in range(8):
     step(x).block_until_ready()
     pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print((pages[-1] - pages[2]) // 3)
+print(statistics.median_low(after - before for before, after in zip(pages[2:], pages[3:])))
 """
 
 
@@ -32,8 +33,9 @@ def test_steps_take_no_memory_anew(environment):
         command = [sys.executable, '-c', PROGRAM, what]
         done = subprocess.run(command, env=environment(), check=True, capture_output=True)
         pages[what] = int(done.stdout)
-    assert pages['kept'] < 100
-    assert pages['given back'] > 2000
+    # 64 MiB are 16,384 pages, or 32 where the system gives huge ones unasked.
+    assert pages['kept'] < 10
+    assert pages['given back'] >= 32
 
 
 @pytest.mark.parametrize(
