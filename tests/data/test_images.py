@@ -3,7 +3,7 @@ import io
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sample_images import GRAY, PHOTO, encoded, jpeg, rgba
@@ -139,47 +139,7 @@ def test_a_squashed_image_is_seen_whole():
 sides = st.integers(1, 60)
 
 
-@given(st.integers(1, 2000), st.integers(1, 2000), st.tuples(sides, sides))
-@example(492, 640, (224, 224))  # 224 * (492 / 224) is a hair above 492
-def test_the_central_box_is_not_larger_than_the_image(height, width, size):
-    top, left, inner_height, inner_width = images.central_box(height, width, size)
-    assert top >= 0
-    assert left >= 0
-    assert inner_height <= height
-    assert inner_width <= width
-
-
 @given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))
-def test_central_box(height, width, size, crop):
-    top, left, inner_height, inner_width = images.central_box(height, width, size, crop)
-    assert inner_height / inner_width == pytest.approx(size[0] / size[1])
-    assert max(inner_height / height, inner_width / width) == pytest.approx(crop)
-    assert (top + inner_height / 2, left + inner_width / 2) == pytest.approx(
-        (height / 2, width / 2)
-    )
-    assert images.decode(
-        np.zeros((height, width, 3), np.uint8), 3, images.central_cut(size, crop)
-    ).shape == (*size, 3)
-
-
-@given(height=sides, width=sides, seed=st.integers(0, 1000), low=st.floats(0.05, 1))
-def test_random_box_lies_within(height, width, seed, low):
-    rng = np.random.default_rng(seed)
-    top, left, inner_height, inner_width = images.random_box(height, width, rng, (low, 1.0))
-    assert top >= 0
-    assert left >= 0
-    assert 0 < inner_height <= height - top + 1e-9
-    assert 0 < inner_width <= width - left + 1e-9
-
-
-def test_random_box_keeps_area_and_aspect():
-    rng = np.random.default_rng(0)
-    boxes = np.array(
-        [images.random_box(480, 640, rng, (0.2, 0.5), (0.8, 1.25)) for _ in range(500)]
-    )
-    area = boxes[:, 2] * boxes[:, 3] / (480 * 640)
-    aspect = boxes[:, 3] / boxes[:, 2]
-    assert 0.19 < area.min() < 0.25
-    assert 0.45 < area.max() < 0.51
-    assert 0.79 < aspect.min() < 0.85
-    assert 1.18 < aspect.max() < 1.27
+def test_a_cut_has_the_wanted_size(height, width, size, crop):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    assert images.decode(pixels, 3, images.central_cut(size, crop)).shape == (*size, 3)

@@ -1,11 +1,10 @@
 """Images as numpy arrays: decoding files, and cutting the wanted part out at the wanted size.
 
-Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA); boxes (top, left, height, width).
+Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA).
 """
 
 import dataclasses
 import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vitjax.data import fast, jpeg
+from vitjax.data.boxes import Box, central_box, least_size, scaled
 from vitjax.errors import CorruptExample, RunError, UserError
 from vitjax.files import is_local, to_path
 
-Box = tuple[float, float, float, float]
-
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 # JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the
 # result nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
 _REDUCING_GAP = 2.0
@@ -49,11 +47,13 @@ class Cut:
       choose_box: (height, width) of the image -> the box.
       size: (height, width) of the result.
       resample: how pixels are interpolated.
+      fast: JPEGs that stand upright are resized by `fast.resize` instead.
     """
 
     choose_box: Callable[[int, int], Box]
     size: tuple[int, int]
     resample: Image.Resampling
+    fast: bool = False
 
 
 def central_cut(
@@ -96,8 +96,10 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
         return _from_array(np.asarray(image), channels, cut)
     if not isinstance(image, EncodedImage):
         image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
-    content = read(image)
+    content = _read(image)
     try:
+        if cut is not None and (found := _part_of_jpeg(content, channels, cut)) is not None:
+            return found
         with Image.open(io.BytesIO(content)) as picture:
             return _from_picture(picture, channels, cut)
     except UnidentifiedImageError as error:
@@ -107,44 +109,7 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
         raise CorruptExample(f'{image.name}: cannot be decoded: {error}') from error
 
 
-def central_box(height: int, width: int, size: tuple[int, int], crop: float = 1.0) -> Box:
-    """The central box of the proportions of `size` that keeps `crop` of what fits in the image."""
-    scale = crop * min(height / size[0], width / size[1])
-    # Rounding could make it a hair larger than the image.
-    inner = min(height, size[0] * scale), min(width, size[1] * scale)
-    return (height - inner[0]) / 2, (width - inner[1]) / 2, *inner
-
-
-def scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
-    """A box of an image of one (height, width) where the same image has another."""
-    down, across = to[0] / size[0], to[1] / size[1]
-    return box[0] * down, box[1] * across, box[2] * down, box[3] * across
-
-
-def random_box(
-    height: int,
-    width: int,
-    rng: np.random.Generator,
-    area: tuple[float, float] = (0.08, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Box:
-    """A box of random area and width / height; the central one if ten tries do not fit.
-
-    Source: the crops of Szegedy et al. 2015, "Going deeper with convolutions", section 6.
-    """
-    for _ in range(10):
-        share, ratio = rng.uniform(*area), math.exp(rng.uniform(*map(math.log, aspect)))
-        inner_height = round(math.sqrt(share * height * width / ratio))
-        inner_width = round(math.sqrt(share * height * width * ratio))
-        if 0 < inner_height <= height and 0 < inner_width <= width:
-            top = rng.integers(height - inner_height + 1)
-            left = rng.integers(width - inner_width + 1)
-            return top, left, inner_height, inner_width
-    ratio = min(max(width / height, aspect[0]), aspect[1])
-    return central_box(height, width, (1, ratio))
-
-
-def read(image: EncodedImage) -> bytes:
+def _read(image: EncodedImage) -> bytes:
     """The content of an image file; errors are those of `decode`."""
     if isinstance(image.file, bytes):
         return image.file
@@ -159,16 +124,25 @@ def read(image: EncodedImage) -> bytes:
         raise kind(f'{image.name}: cannot be read: {error}') from error
 
 
+def _part_of_jpeg(content, channels, cut):
+    """None for what `_from_picture` has to read."""
+    gap = 1.0 if cut.fast else _REDUCING_GAP
+    part = jpeg.decode_part(content, cut.choose_box, cut.size, gap)
+    if part is None:
+        return None
+    pixels, box = part
+    if cut.fast:
+        return _from_array(fast.resize(pixels, box, cut.size), channels, None)
+    return to_array(_resized(_with_channels(to_picture(pixels), channels), box, cut))
+
+
 def _from_picture(picture, channels, cut):
-    orientation = picture.getexif().get(ORIENTATION, 1)
+    orientation = picture.getexif().get(jpeg.ORIENTATION, 1)
     swapped = orientation in (5, 6, 7, 8)
     height, width = picture.size if swapped else picture.size[::-1]
     if cut is not None:
         box = cut.choose_box(height, width)
-        wanted = [
-            math.ceil(_REDUCING_GAP * whole * target / part)
-            for whole, target, part in zip((height, width), cut.size, box[2:], strict=True)
-        ]
+        wanted = least_size((height, width), box, cut.size, _REDUCING_GAP)
         picture.draft(None, wanted if swapped else wanted[::-1])
     if orientation != 1:
         picture = ImageOps.exif_transpose(picture)
@@ -214,7 +188,8 @@ def _with_channels(picture, channels):
         channels = {'1': 1, 'L': 1, 'RGBA': 4}.get(picture.mode, 3)
     if picture.mode == 'P':
         picture = picture.convert('RGB')
-    return picture.convert(_MODES[channels])
+    mode = _MODES[channels]
+    return picture if picture.mode == mode else picture.convert(mode)  # which would copy it
 
 
 def _to_8_bits(picture):

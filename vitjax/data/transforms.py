@@ -1,5 +1,6 @@
 """Augmenting images, and the two transforms from an example to what a batch holds."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,8 @@ from PIL import Image
 
 from vitjax.config import Augment
 from vitjax.data import fast
-from vitjax.data.images import Cut, decode, random_box, to_array, to_picture
+from vitjax.data.boxes import random_box
+from vitjax.data.images import Cut, decode, to_array, to_picture
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 
@@ -83,7 +85,7 @@ class TrainImages:
                 f'{preprocess.image_size} out of sight'
             )
         if self.augment.fast:
-            fast.libraries()
+            fast.library()
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
@@ -96,8 +98,8 @@ class TrainImages:
                 self.preprocess.image_size,
                 self.preprocess.resample,
             )
-        read = fast.fast_cut if self.augment.fast else decode
-        image = read(_value(example, 'image'), self.preprocess.channels, cut)
+        cut = dataclasses.replace(cut, fast=self.augment.fast)
+        image = decode(_value(example, 'image'), self.preprocess.channels, cut)
         most = self.augment.shift
         if self.augment.rotate or self.augment.scale:
             degrees = rng.uniform(-1, 1) * self.augment.rotate

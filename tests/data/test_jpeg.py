@@ -1,0 +1,176 @@
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sample_images import encoded, jpeg
+
+from vitjax.data.images import Cut, decode
+from vitjax.data.jpeg import decode_part
+from vitjax.errors import CorruptExample
+
+# Of little contrast: what interpolation overshoots is not cut off at 0 and 255.
+NOISE = Image.fromarray(np.random.default_rng(0).integers(96, 160, (200, 150, 3), np.uint8))
+FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+
+
+def read_by_pillow(content, channels, cut):
+    # What follows the end of a file nobody reads, but the file is no longer taken for a whole one.
+    assert decode_part(content + b'\0', cut.choose_box, cut.size, 1) is None
+    return decode(content + b'\0', channels, cut)
+
+
+@st.composite
+def contents(draw):
+    height, width = draw(st.integers(1, 200)), draw(st.integers(1, 150))
+    picture = NOISE.crop((0, 0, width, height))
+    options = {
+        'quality': draw(st.sampled_from([30, 75, 95])),
+        'subsampling': draw(st.sampled_from(['4:4:4', '4:2:2', '4:2:0'])),
+        'progressive': draw(st.booleans()),
+        'restart_marker_blocks': draw(st.sampled_from([0, 1, 5])),
+        'keep_rgb': draw(st.booleans()),
+    }
+    if options['keep_rgb']:
+        del options['subsampling']
+    gray = draw(st.booleans())
+    return (height, width), encoded(picture.convert('L') if gray else picture, 'JPEG', **options)
+
+
+@settings(max_examples=300)
+@given(
+    file=contents(),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    channels=st.sampled_from([None, 1, 3, 4]),
+    resample=st.sampled_from(FILTERS),
+    data=st.data(),
+)
+def test_a_cut_is_that_of_pillow(file, size, channels, resample, data):
+    def part(side):
+        length = data.draw(st.floats(0.1, side))
+        return data.draw(st.floats(0, side - length)), length
+
+    whole, content = file
+    (top, height), (left, width) = map(part, whole)
+    cut = Cut(lambda *_: (top, left, height, width), size, resample)
+    assert decode_part(content, cut.choose_box, size, 2) is not None
+    found, expected = decode(content, channels, cut), read_by_pillow(content, channels, cut)
+    assert found.shape == expected.shape
+    # The size of a picture decides which of its sides Pillow resizes first, and so what is rounded.
+    assert np.abs(found.astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize('side', [4, 8, 20])
+def test_what_is_around_a_box_is_weighed_as_by_pillow(side):
+    values = np.full((200, 150), 100, np.uint8)
+    reach = 2 * 40 // min(side, 40)
+    values[:, 100 + reach] = values[:, 60 - 1 - reach] = values[80 + reach] = 255
+    content = jpeg(Image.fromarray(values))
+    cut = Cut(lambda *_: (40, 60, 40, 40), (side, side), Image.Resampling.LANCZOS)
+    found, expected = decode(content, 1, cut), read_by_pillow(content, 1, cut)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@settings(max_examples=300)
+@given(file=contents(), data=st.data())
+def test_pixels_are_those_of_pillow(file, data):
+    whole, content = file
+    (top, bottom), (left, right) = (
+        sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True)))
+        for side in whole
+    )
+    size = bottom - top, right - left
+    cut = Cut(lambda *_: (top, left, *size), size, FILTERS[0])
+    np.testing.assert_array_equal(decode(content, 3, cut), read_by_pillow(content, 3, cut))
+
+
+@pytest.mark.parametrize('size', [(50, 50), (10, 50), (10, 10), (5, 5), (2, 2)])
+def test_no_more_is_decoded_than_needed(size):
+    pixels, (top, left, height, width) = decode_part(
+        jpeg(NOISE), lambda *_: (40, 60, 80, 80), size, 1
+    )
+    scale = height / 80
+    assert scale in (1, 1 / 2, 1 / 4, 1 / 8)
+    assert height >= size[0]
+    assert width >= size[1]
+    reach = [3 * max(1, side / to) + 2 for side, to in zip((height, width), size, strict=True)]
+    assert pixels.shape[0] <= height + 2 * reach[0]
+    assert pixels.shape[1] <= width + 2 * reach[1]
+    assert top <= reach[0]
+    assert left <= reach[1]
+
+
+def bits(number):
+    return number.to_bytes(2, 'big')
+
+
+JPEG = jpeg(NOISE)
+START, REST = JPEG[:2], JPEG[2:]
+HEIGHT = JPEG.index(b'\xff\xc0') + 5
+
+
+@pytest.mark.parametrize(
+    ('content', 'taken'),
+    [
+        (JPEG, True),
+        (jpeg(NOISE, progressive=True), True),
+        (jpeg(NOISE, 1), True),
+        (jpeg(NOISE, 9), False),
+        (jpeg(NOISE, 3), False),
+        (jpeg(NOISE, 6), False),
+        (START + b'\xff\xfe' + bits(30_002) + b'\xff' * 30_000 + REST, True),
+        (START + b'\xff\xfe' + bits(30_002) + b'a' * 30_000 + jpeg(NOISE, 6)[2:], False),
+        (jpeg(NOISE.convert('CMYK')), False),
+        (encoded(NOISE, 'PNG'), False),
+        (b'', False),
+        (b'\xff\xd8\xff\xd9', False),
+        (b'\xff\xd8\xff\xc0\xff\xd9', False),
+        (START + b'\xff\xfe' + bits(60_000) + b'\xff\xd9', False),
+        (JPEG[:-2], False),
+        (JPEG[: len(JPEG) // 2] + JPEG[-2:], True),
+        (JPEG[:20] + b'\0\0' + JPEG[20:], False),
+        (JPEG[:HEIGHT] + bits(0) + JPEG[HEIGHT + 2 :], False),
+        (JPEG[:HEIGHT] + bits(60_000) + bits(60_000) + JPEG[HEIGHT + 4 :], False),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else str(value),
+)
+def test_what_is_left_to_pillow(content, taken):
+    asked = []
+
+    def choose_box(*whole):
+        asked.append(whole)
+        return 0, 0, 40, 30
+
+    assert (decode_part(content, choose_box, (20, 20), 2) is not None) == taken
+    assert asked == ([(200, 150)] if taken else [])
+
+
+def test_xmp_can_turn_a_picture():
+    packet = (
+        b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    content = START + b'\xff\xe1' + bits(len(packet) + 2) + packet + REST
+    whole = Cut(lambda height, width: (0, 0, height, width), (150, 200), FILTERS[0])
+    np.testing.assert_array_equal(decode(content, 3, whole), decode(content, 3))
+    assert decode(content, 3).shape == (150, 200, 3)
+
+
+@settings(max_examples=200)
+@given(at=st.integers(2, len(JPEG) - 3), values=st.binary(min_size=1, max_size=8))
+def test_damage_is_an_error_or_overlooked_as_by_pillow(at, values):
+    content = JPEG[:at] + values + JPEG[at + len(values) :]
+    cut = Cut(lambda height, width: (0, 0, height / 2, width / 2), (20, 20), FILTERS[0])
+    for read in (decode, read_by_pillow):
+        with contextlib.suppress(CorruptExample):
+            assert read(content, 3, cut).shape == (20, 20, 3)
+
+
+def test_huge_pictures_are_left_to_pillow(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert decode_part(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is None
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    assert decode_part(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is not None
