@@ -108,12 +108,13 @@ def test_killed_at_any_moment_a_run_ends_as_if_it_was_not(uninterrupted, recipe,
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_143(uninterrupted, recipe, start, vitjax, tmp_path):
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_stop_saves(number, code, uninterrupted, recipe, start, vitjax, tmp_path):
     process = start('train', '--config', recipe, '--workdir', tmp_path)
     arrive(process, tmp_path / 'metrics.jsonl', 1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate()
-    assert process.returncode == 143, err
+    assert process.returncode == code, err
     steps = {int(path.name) for path in (tmp_path / 'checkpoints').iterdir()}
     assert max(steps) >= 7
     assert vitjax('train', '--config', recipe, '--workdir', tmp_path)[0] == 0

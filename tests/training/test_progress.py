@@ -43,7 +43,7 @@ def test_piped_lines(clock):
     assert stream.getvalue().splitlines() == [
         'step 10/1500  loss 2.346',
         'step 150/1500  loss 0.4121  accuracy 0.87  1234 examples/s  input 20%  0:01:36 left',
-        'step 290/1500  loss 0.4  120 examples/s  input 100%  0:01:26 left',
+        'step 290/1500  loss 0.4  (step 160)  120 examples/s  input 100%  0:01:26 left',
         'step 1500/1500  loss 1e-05  2 examples/s  input 0%  0:00:00 left',
     ]
 

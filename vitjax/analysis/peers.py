@@ -98,4 +98,4 @@ def import_peer(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f'{name} is not installed') from None
+        raise UserError(f'{name} is not installed: pip install {name}') from None

@@ -6,6 +6,7 @@ On several hosts, start the same command on each with --distributed.
 
 import argparse
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from vitjax.training.loop import train
 
-    with _stop_on_sigterm() as should_stop:
+    with _stop_on_signals() as should_stop:
         metrics = train(config, workdir, should_stop)
     if jax.process_index() == 0:
         _conclude(workdir, config, metrics)
@@ -80,9 +81,11 @@ def _join(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_sigterm():
+def _stop_on_signals():
     """Gives a function that says, at each step, whether to save and stop."""
     import jax
+
+    from vitjax.errors import Preempted
 
     if jax.process_count() > 1:
         # JAX's coordination service has its own handler; all hosts learn the same last step.
@@ -91,11 +94,25 @@ def _stop_on_sigterm():
         yield reached_preemption_sync_point
         return
     received = []
-    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+
+    def receive(number, _):
+        if number == signal.SIGINT:
+            if signal.SIGINT in received:
+                raise KeyboardInterrupt
+            # Not by print, which may be what is interrupted.
+            os.write(2, b'\nvitjax: stopping after this step; Ctrl-C once more to stop at once\n')
+        received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda step: bool(received)
+    except Preempted:
+        if received[0] == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _conclude(workdir: Path, config: Any, metrics: dict[str, float]) -> None:

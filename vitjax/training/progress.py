@@ -16,7 +16,9 @@ class Progress:
 
         step 150/1500  loss 0.412  accuracy 0.87  1234 examples/s  input 2%  0:01:20 left
 
-    `input` is the share of the time that the run waited for its next batch, since the last line.
+    Losses are means of what was learned from up to the last log, whose step follows them where it is
+    another. `input` is the share of the time that the run waited for its next batch, since the last
+    line.
 
     Args:
       total: steps of the run.
@@ -38,6 +40,7 @@ class Progress:
             )
         self._interval = 0.5 if self._bar else 5.0  # seconds between two lines
         self._values: dict[str, float] = {}
+        self._logged = start  # the step that they are of
         self._examples = 0  # since the last line
         self._waited = 0.0  # seconds, until then
         self._last: float | None = None  # when that was
@@ -54,12 +57,15 @@ class Progress:
           waited: seconds that the run has spent on waiting for batches so far.
         """
         now = time.monotonic()
-        self._values = dict(values) or self._values
+        if values:
+            self._values, self._logged = dict(values), step
         self._examples += examples
         if self._last is not None and now < self._last + self._interval and step < self._total:
             return
         parts = [f'step {step}/{self._total}']
         parts += [f'{name} {value:.4g}' for name, value in self._values.items()]
+        if self._values and self._logged != step:
+            parts.append(f'(step {self._logged})')
         if self._first is None:
             self._first = step, now
         elif now > self._last and step > self._first[0]:
