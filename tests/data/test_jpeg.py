@@ -1,5 +1,3 @@
-import contextlib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +10,13 @@ from vitjax.data.jpeg import decode_part
 from vitjax.errors import CorruptExample
 
 # Of little contrast: what interpolation overshoots is not cut off at 0 and 255.
-NOISE = Image.fromarray(np.random.default_rng(0).integers(96, 160, (200, 150, 3), np.uint8))
-FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+NOISE = Image.fromarray(np.random.default_rng(0).integers(96, 160, (200, 152, 3), np.uint8))
+FILTERS = [
+    Image.Resampling.NEAREST,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+]
 
 
 def read_by_pillow(content, channels, cut):
@@ -64,7 +67,7 @@ def test_a_cut_is_that_of_pillow(file, size, channels, resample, data):
 
 @pytest.mark.parametrize('side', [4, 8, 20])
 def test_what_is_around_a_box_is_weighed_as_by_pillow(side):
-    values = np.full((200, 150), 100, np.uint8)
+    values = np.full((200, 152), 100, np.uint8)
     reach = 2 * 40 // min(side, 40)
     values[:, 100 + reach] = values[:, 60 - 1 - reach] = values[80 + reach] = 255
     content = jpeg(Image.fromarray(values))
@@ -95,18 +98,18 @@ def test_no_more_is_decoded_than_needed(size):
     assert scale in (1, 1 / 2, 1 / 4, 1 / 8)
     assert height >= size[0]
     assert width >= size[1]
-    reach = [3 * max(1, side / to) + 2 for side, to in zip((height, width), size, strict=True)]
-    assert pixels.shape[0] <= height + 2 * reach[0]
-    assert pixels.shape[1] <= width + 2 * reach[1]
-    assert top <= reach[0]
-    assert left <= reach[1]
+    assert (top, left) == (40 * scale, 60 * scale)
+    ends = np.array([top + height, left + width])
+    reach = 3 * np.maximum(1, [height / size[0], width / size[1]])
+    assert (pixels.shape[:2] <= ends + reach + 1).all()
+    assert (pixels.shape[:2] >= np.minimum(ends + reach, [200 * scale, 152 * scale])).all()
 
 
 def bits(number):
     return number.to_bytes(2, 'big')
 
 
-JPEG = jpeg(NOISE)
+JPEG, PROGRESSIVE = jpeg(NOISE), jpeg(NOISE, progressive=True)
 START, REST = JPEG[:2], JPEG[2:]
 HEIGHT = JPEG.index(b'\xff\xc0') + 5
 
@@ -115,7 +118,7 @@ HEIGHT = JPEG.index(b'\xff\xc0') + 5
     ('content', 'taken'),
     [
         (JPEG, True),
-        (jpeg(NOISE, progressive=True), True),
+        (PROGRESSIVE, True),
         (jpeg(NOISE, 1), True),
         (jpeg(NOISE, 9), False),
         (jpeg(NOISE, 3), False),
@@ -129,7 +132,8 @@ HEIGHT = JPEG.index(b'\xff\xc0') + 5
         (b'\xff\xd8\xff\xc0\xff\xd9', False),
         (START + b'\xff\xfe' + bits(60_000) + b'\xff\xd9', False),
         (JPEG[:-2], False),
-        (JPEG[: len(JPEG) // 2] + JPEG[-2:], True),
+        (JPEG[: len(JPEG) // 2] + JPEG[-2:], True),  # its upper part is there
+        (JPEG[: len(JPEG) // 8] + JPEG[-2:], False),
         (JPEG[:20] + b'\0\0' + JPEG[20:], False),
         (JPEG[:HEIGHT] + bits(0) + JPEG[HEIGHT + 2 :], False),
         (JPEG[:HEIGHT] + bits(60_000) + bits(60_000) + JPEG[HEIGHT + 4 :], False),
@@ -144,7 +148,7 @@ def test_what_is_left_to_pillow(content, taken):
         return 0, 0, 40, 30
 
     assert (decode_part(content, choose_box, (20, 20), 2) is not None) == taken
-    assert asked == ([(200, 150)] if taken else [])
+    assert asked == [(200, 152)] or (not asked and not taken)
 
 
 def test_xmp_can_turn_a_picture():
@@ -154,19 +158,71 @@ def test_xmp_can_turn_a_picture():
         b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
     )
     content = START + b'\xff\xe1' + bits(len(packet) + 2) + packet + REST
-    whole = Cut(lambda height, width: (0, 0, height, width), (150, 200), FILTERS[0])
+    whole = Cut(lambda height, width: (0, 0, height, width), (152, 200), FILTERS[0])
     np.testing.assert_array_equal(decode(content, 3, whole), decode(content, 3))
-    assert decode(content, 3).shape == (150, 200, 3)
+    assert decode(content, 3).shape == (152, 200, 3)
 
 
-@settings(max_examples=200)
-@given(at=st.integers(2, len(JPEG) - 3), values=st.binary(min_size=1, max_size=8))
-def test_damage_is_an_error_or_overlooked_as_by_pillow(at, values):
-    content = JPEG[:at] + values + JPEG[at + len(values) :]
-    cut = Cut(lambda height, width: (0, 0, height / 2, width / 2), (20, 20), FILTERS[0])
-    for read in (decode, read_by_pillow):
-        with contextlib.suppress(CorruptExample):
-            assert read(content, 3, cut).shape == (20, 20, 3)
+WHOLE = Cut(lambda height, width: (0, 0, height, width), (20, 20), FILTERS[0])
+UPPER = Cut(lambda height, width: (0, 0, height / 2, width / 2), (20, 20), FILTERS[0])
+
+
+def pixels_or_none(read, content, cut):
+    try:
+        return read(content, 3, cut)
+    except CorruptExample:
+        return None
+
+
+@settings(max_examples=300)
+@given(progressive=st.booleans(), place=st.floats(0, 1), values=st.binary(min_size=1, max_size=8))
+def test_damage_is_what_pillow_says_it_is(progressive, place, values):
+    content = PROGRESSIVE if progressive else JPEG
+    at = 2 + round(place * (len(content) - 4 - len(values)))
+    content = content[:at] + values + content[at + len(values) :]
+    found, expected = (pixels_or_none(read, content, WHOLE) for read in (decode, read_by_pillow))
+    assert (found is None) == (expected is None)
+    if found is not None:
+        np.testing.assert_array_equal(found, expected)
+    # What is below a box of an ordinary file is not looked at.
+    if expected is not None or progressive:
+        found, expected = (
+            pixels_or_none(read, content, UPPER) for read in (decode, read_by_pillow)
+        )
+        assert (found is None) == (expected is None)
+
+
+@pytest.mark.parametrize('cut', [WHOLE, UPPER], ids=['whole', 'upper'])
+@pytest.mark.parametrize('kind', [{}, {'progressive': True}], ids=['rows', 'progressive'])
+@pytest.mark.parametrize('length', [700, 3000])
+def test_a_file_begun_anew_within_is_damaged(length, kind, cut):
+    content = jpeg(NOISE, **kind)
+    with pytest.raises(CorruptExample, match='cannot be decoded'):
+        decode(content[:length] + content, 3, cut)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        JPEG.replace(b'JFIF\0\1', b'JFIF\0\2'),
+        START + b'\xff\xee' + bits(14) + b'Adobe\0\x64\0\0\0\0\2' + JPEG[20:],
+        PROGRESSIVE.replace(b'\xff\xc2', b'\xff\xc0'),
+    ],
+    ids=['JFIF 2', 'colours unknown', 'said to be sequential'],
+)
+def test_what_the_decoder_doubts_pillow_reads_in_the_same_box(content):
+    boxes = []
+
+    def choose_box(height, width):
+        boxes.append((len(boxes), 0, height / 2, width / 2))
+        return boxes[-1]
+
+    found = pixels_or_none(decode, content, Cut(choose_box, (20, 20), FILTERS[0]))
+    expected = pixels_or_none(read_by_pillow, content, UPPER)
+    assert len(boxes) == 1
+    assert (found is None) == (expected is None)
+    if found is not None:
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_huge_pictures_are_left_to_pillow(monkeypatch):

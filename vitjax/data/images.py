@@ -4,6 +4,7 @@ Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA).
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -98,10 +99,15 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
         image = EncodedImage(image, 'image' if isinstance(image, bytes) else str(image))
     content = _read(image)
     try:
-        if cut is not None and (found := _part_of_jpeg(content, channels, cut)) is not None:
-            return found
+        if cut is not None:
+            # Whoever decodes it, and if one leaves it to another: the box is chosen once.
+            cut = dataclasses.replace(cut, choose_box=functools.cache(cut.choose_box))
+            if (found := _part_of_jpeg(content, channels, cut)) is not None:
+                return found
         with Image.open(io.BytesIO(content)) as picture:
             return _from_picture(picture, channels, cut)
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         raise CorruptExample(f'{image.name}: not an image of a known format') from error
     # Damaged files make the decoders raise nearly anything.

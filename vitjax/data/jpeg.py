@@ -15,6 +15,7 @@ ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 # Of blocks of 8 x 8 values, at most two of which lie above each other where colours are halved.
 _ROWS = 16
 _REACH = 3  # Lanczos, the widest of Pillow's filters, weighs three pixels to each side
+_LEFT_OUT = 'extraneous bytes before marker'  # what libjpeg says of rows beyond the height
 # Markers, ITU-T T.81, table B.1.
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _SCAN, _EXIF_OR_XMP = 0xDA, 0xE1
@@ -35,12 +36,9 @@ def decode_part(
       size: (height, width) that the box is to be resized to.
 
     Returns:
-      uint8 [h, w, 1 or 3], the box and what lies around it in the reach of Pillow's filters; the box
-      in it. None, before a box is chosen, for what Pillow has to read: other files, cut off ones,
+      uint8 [h, w, 1 or 3], the image down to where Pillow's filters reach below the box and to its
+      right; the box in it. None for what Pillow has to read: other files, cut off and damaged ones,
       ones to be turned, CMYK, and rare kinds of JPEG.
-
-    Raises:
-      ValueError: it cannot be decoded.
     """
     frame = _upright_frame(content)
     if frame is None:
@@ -52,53 +50,47 @@ def decode_part(
     scale = next(scale for scale in (8, 4, 2, 1) if scale == 1 or fits >= scale)
     to = -(-frame.height // scale), -(-frame.width // scale)
     box = scaled(box, whole, to)
-    rows, columns = map(_within_reach, box, box[2:], size, to)
-    stop = frame.height
-    if frame.sequential:
+    down, across = map(_reached, box, box[2:], size, to)
+    rows = frame.height
+    if frame.row_by_row:
         # Colours of the last rows are interpolated with those below.
-        stop = min(stop, -(-rows.stop * scale // _ROWS) * _ROWS + _ROWS)
-        at = frame.height_at
-        content = b''.join((content[:at], stop.to_bytes(2, 'big'), content[at + 2 :]))
-    pixels = simplejpeg.decode_jpeg(
-        content,
-        'GRAY' if frame.channels == 1 else 'RGB',
-        min_height=-(-stop // scale),
-        min_width=to[1],
-        strict=False,  # it would complain of the rows that are left out
-    )
-    top, left, *sides = box
-    return pixels[rows, columns], (top - rows.start, left - columns.start, *sides)
+        rows = min(rows, -(-down * scale // _ROWS) * _ROWS + _ROWS)
+    pixels = _decode(content, frame, rows, scale)
+    return None if pixels is None else (pixels[:down, :across], box)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-    """Of the header of a frame: sizes, the place of the height, and whether rows follow each other."""
+    """Of the header: sizes, the place of the height, and whether rows can be decoded one by one."""
 
     height: int
     width: int
     channels: int
     height_at: int
-    sequential: bool
+    row_by_row: bool
 
 
 def _upright_frame(content: bytes) -> _Frame | None:
     """None for what simplejpeg does not read, or not as Pillow does."""
-    # Of a file that was cut off simplejpeg would say nothing, for it is to be lenient.
+    # A file that was cut off could not be told from one whose last rows are left out.
     if not (content.startswith(b'\xff\xd8\xff') and content.endswith(b'\xff\xd9')):
         return None
     frame, at, exif = None, 2, False
     while content[at] == 0xFF and (marker := content[at + 1]) != _SCAN:
         if marker in (*_SEQUENTIAL, _PROGRESSIVE) and frame is None:
             frame = _frame(content, at + 4, marker in _SEQUENTIAL)
+            if frame is None:
+                return None
         elif marker not in _TABLES_AND_NOTES:
             return None
         exif |= marker == _EXIF_OR_XMP
         at += 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
         if at >= len(content):
             return None
-    if content[at] != 0xFF or (exif and not _is_upright(content)):
+    if frame is None or content[at] != 0xFF or (exif and not _is_upright(content)):
         return None
-    return frame
+    interleaved = content[at + 4 : at + 5] == bytes([frame.channels])
+    return dataclasses.replace(frame, row_by_row=frame.row_by_row and interleaved)
 
 
 def _frame(content: bytes, at: int, sequential: bool) -> _Frame | None:
@@ -126,7 +118,26 @@ def _is_upright(content: bytes) -> bool:
         return False
 
 
-def _within_reach(start: float, length: float, size: int, side: int) -> slice:
-    """The pixels of a side that are weighed where some length of it is resized to `size`."""
-    reach = _REACH * max(1.0, length / size)
-    return slice(max(0, math.floor(start - reach)), min(side, math.ceil(start + length + reach)))
+def _reached(start: float, length: float, size: int, side: int) -> int:
+    """How many pixels of a side there are up to the last one weighed where a part becomes `size`."""
+    return min(side, math.ceil(start + length + _REACH * max(1.0, length / size)))
+
+
+def _decode(content: bytes, frame: _Frame, rows: int, scale: int) -> np.ndarray | None:
+    """The first rows at a scale, or None; the header's height is lowered to leave out the others."""
+    size = -(-rows // scale), -(-frame.width // scale)
+    pixels = np.empty((*size, frame.channels), np.uint8)
+    at = frame.height_at
+    try:
+        simplejpeg.decode_jpeg(
+            b''.join((content[:at], rows.to_bytes(2, 'big'), content[at + 2 :])),
+            'GRAY' if frame.channels == 1 else 'RGB',
+            min_height=size[0],
+            min_width=size[1],
+            buffer=pixels,
+        )
+    except ValueError as error:
+        # Of complaints it tells the last one: this comes when all rows are there.
+        if rows == frame.height or _LEFT_OUT not in str(error):
+            return None
+    return pixels
