@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from filelock import FileLock
 
 from vitjax.cli import main
 
@@ -89,13 +90,15 @@ def translation_config(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def translator(translation_config, tmp_path_factory):
-    """Folder of a run that has learned `numbers`."""
+def translator(translation_config, shared):
+    """Folder of a run that has learned `numbers`, made by whichever process comes first."""
     from vitjax.config import complete
     from vitjax.training.loop import train
 
-    workdir = tmp_path_factory.mktemp('translator')
-    train(complete(translation_config), workdir)
+    workdir = shared / 'translator'
+    with FileLock(f'{workdir}.lock'):
+        if not (workdir / 'checkpoints' / str(translation_config.steps)).exists():
+            train(complete(translation_config), workdir)
     return workdir
 
 
@@ -113,13 +116,17 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
-@pytest.fixture(scope='session', autouse=True)
-def compiled(tmp_path_factory):
-    """Folder of compiled programs, new in each session and shared by all its processes."""
+@pytest.fixture(scope='session')
+def shared(tmp_path_factory):
+    """Folder that is new in each session and shared by all its processes."""
     folder = tmp_path_factory.getbasetemp()
-    if 'PYTEST_XDIST_WORKER' in os.environ:
-        folder = folder.parent
-    folder = folder / 'compiled'
+    return folder.parent if 'PYTEST_XDIST_WORKER' in os.environ else folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled(shared):
+    """Folder of compiled programs."""
+    folder = shared / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', KEPT_FROM)
     return folder

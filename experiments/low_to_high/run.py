@@ -40,12 +40,13 @@ IMAGES, QUICK_IMAGES = 64, 16  # that fields and distances are means over
 def rows(options):
     """A row a layer and seed, fields in pixels."""
     recipe, changes = CONFIGS / 'fashion_mnist.py', {'epochs': 1, 'checkpoint.every': None}
+    cnn, vit = CNN, VIT
     if options.quick:
         recipe = CONFIGS / 'digits.py'
         changes = harness.QUICK | {'model.image_size': 16, 'eval.every': None}
         changes['checkpoint.every'] = None
-    vit = VIT | {'model.depth': 2} if options.quick else VIT
-    for model, chosen in (('cnn', CNN), ('vit', vit)):
+        cnn, vit = CNN | {'model.widths': (8, 16, 32)}, VIT | {'model.depth': 2}
+    for model, chosen in (('cnn', cnn), ('vit', vit)):
         for seed in options.seeds:
             metrics, workdir = harness.train(options, recipe, model, seed, changes | chosen)
             pretrained, images = load(workdir, options)
