@@ -151,7 +151,7 @@ def test_a_translator(monkeypatch, capsys):
     seconds = measured['train_step']['seconds']['median']
     assert 2 * 64 < per_second * seconds <= 2 * 2 * 64  # packed: most of the tokens are real
     found = measured['decoding']
-    assert found['peer'] == 'none: transformers is not installed: pip install transformers'
+    assert found['peer'] == "none: transformers is not installed: pip install 'vitjax[peers]'"
     for name in ('greedy', 'beam search'):
         assert found[name].keys() == {'tokens_per_second'}
     monkeypatch.setattr(measuring, 'measure', lambda *args, **options: measured)

@@ -38,9 +38,9 @@ def seconds_to_import(statements: Mapping[str, str], rounds: int) -> dict[str, f
             code = (
                 f'import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)'
             )
-            process = subprocess.run(
-                [sys.executable, '-c', code], check=True, capture_output=True, text=True
-            )
+            # -P: not from a folder of that name where one happens to be.
+            command = [sys.executable, '-P', '-c', code]
+            process = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds[name].append(float(process.stdout.split()[-1]))
     return {name: float(np.median(times)) for name, times in seconds.items()}
 

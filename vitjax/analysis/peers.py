@@ -98,4 +98,5 @@ def import_peer(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f'{name} is not installed: pip install {name}') from None
+        package = name if name == 'tensorflow' else "'vitjax[peers]'"
+        raise UserError(f'{name} is not installed: pip install {package}') from None

@@ -35,7 +35,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0 when done, 2 for a user's mistake, 1 for anything else."""
+    """Runs a command; returns 0 when done, 2 for a user's mistake, 130 after Ctrl-C, 1 for anything else."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(argv: list[str] | None) -> int:
     own_process = argv is None
     if own_process:
         argv = sys.argv[1:]
@@ -87,8 +94,6 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # whoever reads stdout has heard enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return 130
     except Preempted:
         return 143
     except (UserError, RunError) as error:

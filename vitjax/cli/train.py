@@ -6,6 +6,7 @@ On several hosts, start the same command on each with --distributed.
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import re
 import shlex
@@ -98,7 +99,10 @@ def _stop_on_signals():
     def receive(number, _):
         if number == signal.SIGINT:
             if signal.SIGINT in received:
-                raise KeyboardInterrupt
+                # Not by an exception, which would wait for a checkpoint that is being written.
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+                os._exit(130)
             # Not by print, which may be what is interrupted.
             os.write(2, b'\nvitjax: stopping after this step; Ctrl-C once more to stop at once\n')
         received.append(number)

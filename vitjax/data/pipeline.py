@@ -11,6 +11,7 @@ import functools
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -192,7 +193,8 @@ class _Batches(grain.IterDataset):
             flags.FLAGS.mark_as_parsed()  # which grain's worker processes insist on
         ahead = 1 + 2 * self.pieces.in_batch // self.workers
         options = grain.MultiprocessingOptions(self.workers, ahead)
-        return iter(pieces.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options))
+        pieces = pieces.to_iter_dataset(grain.ReadOptions(1, 1))
+        return iter(pieces.mp_prefetch(options, _leave_interrupts))
 
 
 class _BatchIterator(grain.DatasetIterator):
@@ -227,6 +229,12 @@ class _BatchIterator(grain.DatasetIterator):
 
     def close(self) -> None:
         self._pieces.close()
+
+
+def _leave_interrupts(worker: int, workers: int) -> None:
+    """Has a worker take no notice of Ctrl-C, which a terminal sends to all: the run ends it."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _lock = threading.Lock()
