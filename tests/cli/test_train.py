@@ -27,11 +27,16 @@ def left(monkeypatch):
 )
 def test_the_first_signal_stops_and_a_second_ctrl_c_ends(signals, ends, error, left):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(error), _stop_on_signals() as should_stop:
-        assert not should_stop(1)
-        for number in signals:
-            signal.raise_signal(number)
-            assert should_stop(2)
-        raise Preempted
+
+    def run():
+        with _stop_on_signals() as should_stop:
+            assert not should_stop(1)
+            for number in signals:
+                signal.raise_signal(number)
+                assert should_stop(2)
+            raise Preempted
+
+    with pytest.raises(error):
+        run()
     assert left == ends
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
