@@ -175,6 +175,22 @@ def test_predict_prints_a_line_an_image(run, vitjax, command, tmp_path):
         assert sum(best['probability'] for best in found['top']) == pytest.approx(1, abs=1e-5)
 
 
+def test_predict_answers_for_the_images_that_it_can_read(run, command, tmp_path):
+    good = next((run / 'examples').iterdir())
+    other, damaged = tmp_path / 'other.png', tmp_path / 'damaged.png'
+    shutil.copy(good, other)
+    damaged.write_bytes(good.read_bytes()[:60])
+    images = [damaged, good, tmp_path / 'none.png', good, other]
+    for size in (1, 3, 8):
+        code, out, err = command('predict', '--checkpoint', run, *images, '--batch_size', size)
+        assert code == 2
+        names, *answers = zip(*map(str.split, out.splitlines()), strict=True)
+        assert names == (str(good), str(good), str(other))
+        assert all(len(set(answer)) == 1 for answer in answers)  # it is three times the same
+        assert [str(damaged) in err, 'none.png' in err] == [True, True]
+        assert len(err.splitlines()) == 2
+
+
 def test_predict_and_eval_mistakes(run, tmp_path, command):
     text = tmp_path / 'text.png'
     text.write_text('no image')

@@ -1,4 +1,7 @@
-"""Prints the most likely labels of images, a line an image: file, then label and probability."""
+"""Prints the most likely labels of images, a line an image: file, then label and probability.
+
+An image that cannot be read is an error, after which the others are answered.
+"""
 
 import argparse
 import json
@@ -18,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     import vitjax
-    from vitjax.errors import UserError
+    from vitjax.errors import CorruptExample, UserError
     from vitjax.models.registry import translates
 
     if args.top < 1 or args.batch_size < 1:
@@ -36,13 +39,24 @@ def run(args: argparse.Namespace) -> int:
     def probabilities(variables, images):
         return jax.nn.softmax(model.apply(variables, images))
 
-    for start in range(0, len(args.images), args.batch_size):
-        paths = args.images[start : start + args.batch_size]
-        images = pretrained.preprocess(paths)
-        if start:  # the same shape for every batch, so that it compiles once
-            images = np.pad(images, [(0, args.batch_size - len(paths)), (0, 0), (0, 0), (0, 0)])
-        for path, scores in zip(
-            paths, np.asarray(probabilities(pretrained.variables, images)), strict=False
+    code = 0
+    size = min(args.batch_size, len(args.images))
+    for start in range(0, len(args.images), size):
+        found = []
+        for path in args.images[start : start + size]:
+            try:
+                found.append((path, pretrained.preprocess.pixels(path)))
+            except CorruptExample as error:
+                print(f'vitjax predict: error: {error}', file=sys.stderr, flush=True)
+                code = 2
+        if not found:
+            continue
+        images = np.stack([pixels for _, pixels in found])
+        # The same shape for every batch, so that it compiles once.
+        images = np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
+        images = pretrained.preprocess.normalise(images)
+        for (path, _), scores in zip(
+            found, np.asarray(probabilities(pretrained.variables, images)), strict=False
         ):
             best = [
                 (labels[k] if labels else str(k), float(scores[k]))
@@ -54,4 +68,4 @@ def run(args: argparse.Namespace) -> int:
             else:
                 text = '  '.join(f'{label} {score:.3f}' for label, score in best)
                 print(f'{path}  {text}', flush=True)
-    return 0
+    return code
