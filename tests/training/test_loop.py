@@ -122,6 +122,7 @@ def test_sigterm_saves_and_exits_143(uninterrupted, recipe, start, vitjax, tmp_p
     assert same_parameters(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits_130(recipe, start, tmp_path):
     steps = '--config.steps=20_000', '--config.checkpoint.every=10_000'
     process = start('train', '--config', recipe, '--workdir', tmp_path, *steps)

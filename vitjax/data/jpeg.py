@@ -75,26 +75,19 @@ def _upright_frame(content: bytes) -> _Frame | None:
     # A file that was cut off could not be told from one whose last rows are left out.
     if not (content.startswith(b'\xff\xd8\xff') and content.endswith(b'\xff\xd9')):
         return None
-    frame, at, exif = None, 2, False
+    at, frame_at, sequential, exif = 2, None, False, False
     while content[at] == 0xFF and (marker := content[at + 1]) != _SCAN:
-        if marker in (*_SEQUENTIAL, _PROGRESSIVE) and frame is None:
-            frame = _frame(content, at + 4, marker in _SEQUENTIAL)
-            if frame is None:
-                return None
+        if marker in (*_SEQUENTIAL, _PROGRESSIVE) and frame_at is None:
+            frame_at, sequential = at + 4, marker in _SEQUENTIAL
         elif marker not in _TABLES_AND_NOTES:
             return None
         exif |= marker == _EXIF_OR_XMP
         at += 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
         if at >= len(content):
             return None
-    if frame is None or content[at] != 0xFF or (exif and not _is_upright(content)):
+    if frame_at is None or content[at] != 0xFF:
         return None
-    interleaved = content[at + 4 : at + 5] == bytes([frame.channels])
-    return dataclasses.replace(frame, row_by_row=frame.row_by_row and interleaved)
-
-
-def _frame(content: bytes, at: int, sequential: bool) -> _Frame | None:
-    header = content[at : at + 15]
+    header = content[frame_at : frame_at + 15]
     if len(header) < 15:
         return None
     precision, channels = header[0], header[5]
@@ -107,7 +100,10 @@ def _frame(content: bytes, at: int, sequential: bool) -> _Frame | None:
     most = Image.MAX_IMAGE_PIXELS or math.inf
     if precision != 8 or not usual or not 0 < height * width <= most:
         return None
-    return _Frame(height, width, channels, at + 1, sequential)
+    if exif and not _is_upright(content):
+        return None
+    interleaved = content[at + 4 : at + 5] == bytes([channels])
+    return _Frame(height, width, channels, frame_at + 1, sequential and interleaved)
 
 
 def _is_upright(content: bytes) -> bool:

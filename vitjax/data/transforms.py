@@ -1,6 +1,6 @@
 """Augmenting images, and the two transforms from an example to what a batch holds."""
 
-import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -90,15 +90,12 @@ class TrainImages:
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
         if self.augment.crop is None:
-            cut = self.preprocess.cut()
+            choose_box = self.preprocess.cut().choose_box
         else:
             area, aspect = self.augment.crop, self.augment.aspect
-            cut = Cut(
-                lambda height, width: random_box(height, width, rng, area, aspect),
-                self.preprocess.image_size,
-                self.preprocess.resample,
-            )
-        cut = dataclasses.replace(cut, fast=self.augment.fast)
+            choose_box = functools.partial(random_box, rng=rng, area=area, aspect=aspect)
+        size, resample = self.preprocess.image_size, self.preprocess.resample
+        cut = Cut(choose_box, size, resample, self.augment.fast)
         image = decode(_value(example, 'image'), self.preprocess.channels, cut)
         most = self.augment.shift
         if self.augment.rotate or self.augment.scale:
