@@ -35,6 +35,7 @@ setup(
         'pillow>=11',
         'sacrebleu>=2.4',
         'scikit-learn>=1.5',
+        'scipy',
         'sentencepiece>=0.2',
         'simplejpeg>=1.8',  # decodes JPEGs in less time than Pillow
         'tensorboardX>=2.6',

@@ -181,8 +181,15 @@ def test_memory_traffic_of_a_tpu():
     assert Program(TPU).memory_bytes() == loop + copy + layer
 
 
-def test_a_loop_of_unknown_length_counts_once_and_is_named():
-    program = Program(TPU.replace('direction=LT', 'direction=NE'))
+@pytest.mark.parametrize(
+    ('known', 'unknown'),
+    [
+        ('direction=LT', 'direction=NE'),
+        ('%length.6 = s32[]{:T(128)} constant(5)', '%length.6 = f32[1]{0:T(128)} constant({0.5})'),
+    ],
+)
+def test_a_loop_of_unknown_length_counts_once_and_is_named(known, unknown):
+    program = Program(TPU.replace(known, unknown))
     assert program.executions == {'main': 1, 'body': 1}
     assert program.unknown_loops == ['while.7']
 

@@ -67,10 +67,15 @@ def test_warp_scales_each_axis_by_its_own():
         {'crop': (0.1, 1.0)},
         {'flip': True, 'shift': 3, 'rotate': 10.0, 'scale': 0.2},
         {'scale': 0.3},
+        {'randaugment': (2, 0.5)},
         base_config().augment,
     ],
 )
 def test_train_images(image, channels, augment):
+    if dict(augment).get('randaugment') and channels == 4:
+        with pytest.raises(UserError, match='randaugment is for images of 1 or 3 channels, not 4'):
+            transforms.TrainImages(preprocess(channels), augment)
+        return
     transform = pickle.loads(pickle.dumps(transforms.TrainImages(preprocess(channels), augment)))
     example = {'image': image, 'label': 7}
     once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))

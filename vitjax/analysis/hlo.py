@@ -188,13 +188,13 @@ class Program:
         condition = re.search(r'condition=%?([\w.-]+)', loop.attributes)[1]
         inside = {i.name: i for _, i in self._with_fusions(condition)}
         compared = [i for i in inside.values() if i.opcode == 'compare']
-        limits = [int(i.attributes) for i in inside.values() if i.opcode == 'constant']
+        limits = [i.attributes for i in inside.values() if i.opcode == 'constant']
         counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
-        if [len(compared), len(limits), len(counters)] == [1, 1, 1]:
+        if [len(compared), len(limits), len(counters)] == [1, 1, 1] and limits[0].isdecimal():
             position = int(re.search(r'index=(\d+)', counters[0].attributes)[1])
             step = self._step(self.computations[loop.called[0]], position)
             if step and 'direction=LT' in compared[0].attributes:
-                return math.ceil(limits[0] / step)
+                return math.ceil(int(limits[0]) / step)
         self.unknown_loops.append(loop.name)
         return 1
 

@@ -13,6 +13,7 @@ from vitjax.data import fast
 from vitjax.data.boxes import random_box
 from vitjax.data.images import Cut, decode, to_array, to_picture
 from vitjax.data.preprocess import Preprocess
+from vitjax.data.randaugment import rand_augment
 from vitjax.errors import UserError
 
 
@@ -57,7 +58,7 @@ def warp(
 
 
 class TrainImages:
-    """Transform: an example with a random crop, warp or shift, and flip, in this order.
+    """Transform: an example with a random crop, warp or shift, flip, and RandAugment, in this order.
 
     Args:
       preprocess: size and channels of the result, and how it is resized.
@@ -65,7 +66,8 @@ class TrainImages:
       num_classes: labels are from 0 to below it, or an example is refused; None for any.
 
     Raises:
-      UserError: bounds out of order, a shift by the whole image, or `fast` without the extra that it takes.
+      UserError: bounds out of order, a shift by the whole image, RandAugment of images with
+        transparency, or `fast` without the extra that it takes.
     """
 
     def __init__(
@@ -83,6 +85,10 @@ class TrainImages:
             raise UserError(
                 f'config.augment.shift: {self.augment.shift} pixels move images of '
                 f'{preprocess.image_size} out of sight'
+            )
+        if self.augment.randaugment and preprocess.channels not in (1, 3):
+            raise UserError(
+                f'config.augment.randaugment is for images of 1 or 3 channels, not {preprocess.channels}'
             )
         if self.augment.fast:
             fast.library()
@@ -106,6 +112,8 @@ class TrainImages:
             image = shift(image, *rng.integers(-most, most + 1, 2))
         if self.augment.flip and rng.random() < 0.5:
             image = flip(image)
+        if self.augment.randaugment is not None:
+            image = rand_augment(image, rng, *self.augment.randaugment)
         return {'image': image, 'label': _label(example, self.num_classes)}
 
 
