@@ -14,7 +14,8 @@ IMAGES = np.random.default_rng(0).normal(2, 3, size=(2, 4, 4, 3)).astype(np.floa
 def test_pictures_are_made_of_what_is_visible_and_what_is_predicted(norm_pixels):
     model = create_model('mae', **SIZES, norm_pixels=norm_pixels)
     variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
-    pictures = jax.jit(lambda v, x: reconstruct(model, v, x))(variables, IMAGES)
+    pictures_of = jax.jit(lambda variables: reconstruct(model, variables, IMAGES))
+    pictures = pictures_of(variables)
     hidden = np.asarray(pictures['hidden'])
     assert hidden.mean() == 0.5
     np.testing.assert_array_equal(pictures['visible'], np.where(hidden, 0, IMAGES))
@@ -24,7 +25,7 @@ def test_pictures_are_made_of_what_is_visible_and_what_is_predicted(norm_pixels)
     # A model that predicts 0 everywhere: nothing, or with norm_pixels the mean of each patch.
     head = jax.tree.map(np.zeros_like, variables['params']['decoder_head'])
     variables = {'params': variables['params'] | {'decoder_head': head}}
-    made = np.asarray(reconstruct(model, variables, IMAGES)['reconstructed'])[0, :2, :2]
+    made = np.asarray(pictures_of(variables)['reconstructed'])[0, :2, :2]
     if hidden[0, 0, 0, 0]:
         expected = IMAGES[0, :2, :2].mean() if norm_pixels else 0
         np.testing.assert_allclose(made, expected, rtol=1e-5)

@@ -47,7 +47,7 @@ def pixels_of(loaded, count):
 
 
 def expected(loaded, pixels):
-    return loaded.model.apply(loaded.variables, loaded.preprocess(pixels))
+    return jax.jit(loaded.model.apply)(loaded.variables, loaded.preprocess(pixels))
 
 
 @pytest.mark.parametrize('which', ['rotary', 'cnn'])

@@ -40,7 +40,7 @@ def accuracy(pretrained):
     source = open_source('digits', 'test')
     examples = [source[index] for index in range(len(source))]
     images = pretrained.preprocess([example['image'] for example in examples])
-    logits = pretrained.model.apply(pretrained.variables, images)
+    logits = jax.jit(pretrained.model.apply)(pretrained.variables, images)
     return np.mean(logits.argmax(-1) == np.array([example['label'] for example in examples]))
 
 

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from random_weights import random_weights, same
@@ -87,18 +88,21 @@ CASES = {
 FORMATS = ('google', 'timm', 'huggingface')
 
 
+def computed(pretrained, images):
+    return np.asarray(jax.jit(pretrained.model.apply)(pretrained.variables, images))
+
+
 @functools.cache
 def original(case):
     """The model, images, and what it makes of them."""
     pretrained = random_weights(depth=1, **CASES[case][0])
     shape = (2, *pretrained.preprocess.image_size, 3)
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return pretrained, images, np.asarray(pretrained.model.apply(pretrained.variables, images))
+    return pretrained, images, computed(pretrained, images)
 
 
 def of_google(folder, images):
-    again = vitjax.load(folder)
-    return again.model.apply(again.variables, images)
+    return computed(vitjax.load(folder), images)
 
 
 def of_timm(folder, images):

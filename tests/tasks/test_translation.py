@@ -75,7 +75,7 @@ def test_a_row_that_is_masked_counts_nowhere(model):
 def test_labels_are_smoothed_in_training_only(model):
     module, variables = model
     batch = rows(PAIRS[:1])
-    logits = module.apply(variables, np.array([[5, 6, 3]]), np.array([[2, 7]]))[0]
+    logits = jax.jit(module.apply)(variables, np.array([[5, 6, 3]]), np.array([[2, 7]]))[0]
     labels = jax.nn.one_hot(np.array([7, 3]), V)
     for train, targets in ((True, optax.smooth_labels(labels, 0.3)), (False, labels)):
         loss = metrics(model, batch, train=train, label_smoothing=0.3)['loss']
