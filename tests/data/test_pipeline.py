@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 
@@ -172,6 +173,13 @@ def test_threads_and_workers_change_nothing(options):
     source, steps = Numbers(100, corrupt=[3, 40]), 4
     expected = train(source, steps, batch_size=40, skip_corrupt=True)
     assert_same(train(source, steps, batch_size=40, skip_corrupt=True, **options), expected)
+
+
+def test_workers_leave_no_shared_memory():
+    iterator = iter(eval_batches(Numbers(60), transform, batch_size=20, workers=2))
+    assert len(list(iterator)) == 3
+    iterator.close()
+    assert not [x for x in gc.get_objects() if type(x).__name__ == 'SharedMemoryArray']
 
 
 @pytest.mark.parametrize('options', [{}, {'workers': 1}])

@@ -8,6 +8,7 @@ of K gets the k-th of K equal parts: neither threads nor workers nor hosts chang
 
 import dataclasses
 import functools
+import gc
 import itertools
 import logging
 import os
@@ -229,6 +230,10 @@ class _BatchIterator(grain.DatasetIterator):
 
     def close(self) -> None:
         self._pieces.close()
+        if self._batches.workers:
+            # The end of the data is an exception, which holds the last pieces in a circle; their memory
+            # is shared, and called leaked if it outlives the program.
+            gc.collect()
 
 
 def _leave_interrupts(worker: int, workers: int) -> None:
