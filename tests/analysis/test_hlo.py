@@ -186,6 +186,8 @@ def test_memory_traffic_of_a_tpu():
     [
         ('direction=LT', 'direction=NE'),
         ('%length.6 = s32[]{:T(128)} constant(5)', '%length.6 = f32[1]{0:T(128)} constant({0.5})'),
+        ('%one.5 = s32[]{:T(128)} constant(1)', '%one.5 = f32[]{:T(128)} constant(0.5)'),
+        ('%one.5 = s32[]{:T(128)} constant(1)', '%one.5 = s32[]{:T(128)} constant(-1)'),
     ],
 )
 def test_a_loop_of_unknown_length_counts_once_and_is_named(known, unknown):

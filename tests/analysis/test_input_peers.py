@@ -50,6 +50,7 @@ def test_batches_are_of_these_images(peer, fast, config):
         ('augment', {'crop': None}, 'only random crops and flips'),
         ('augment', {'flip': False}, 'only random crops and flips'),
         ('augment', {'rotate': 5.0}, 'only random crops and flips'),
+        ('augment', {'randaugment': (2, 0.3)}, 'only random crops and flips'),
     ],
 )
 def test_what_is_not_compared(part, changes, message, config):

@@ -208,7 +208,9 @@ class Program:
             body = self.computations[added.called[0]]
             added = next(instruction for instruction in body.values() if instruction.is_root)
         steps = [body[operand] for operand in added.operands if body[operand].opcode == 'constant']
-        return int(steps[0].attributes) if added.opcode == 'add' and len(steps) == 1 else None
+        if added.opcode != 'add' or len(steps) != 1 or not steps[0].attributes.isdecimal():
+            return None
+        return int(steps[0].attributes)
 
     def _operand_arrays(self, name: str, instruction: Instruction) -> list[Array]:
         known = self.computations[name]

@@ -34,7 +34,8 @@ def batches_of_peer(
     augment = config.augment
     if config.data.name != 'folder' or not is_local(to_path(config.data.path)):
         raise UserError('only a folder of JPEGs is compared')
-    if augment.crop is None or not augment.flip or augment.shift or augment.rotate or augment.scale:
+    others = augment.shift or augment.rotate or augment.scale or augment.randaugment
+    if augment.crop is None or not augment.flip or others:
         raise UserError('only random crops and flips are compared')
     files = files_below(to_path(config.data.path))
     if not all(file.lower().endswith(('.jpg', '.jpeg')) for file in files):

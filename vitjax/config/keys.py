@@ -60,7 +60,7 @@ class Augment:
     shift: Annotated[int, Range(low=0)] = 0  # at most so many pixels each way; whole ones, if alone
     rotate: NotNegative = 0.0  # at most so many degrees each way
     scale: NotNegative = 0.0  # height and width each larger or smaller by at most this share
-    # (operations an image, their strength): RandAugment, see vitjax/data/randaugment.py
+    # (operations an image, their magnitude from 0 to 1), see vitjax/data/randaugment.py
     randaugment: tuple[Count, Fraction] | None = None
 
 

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations drawn from fourteen, all of one strength (Cubuk et al. 2020)."""
+"""RandAugment: a few operations drawn from fourteen, all of one magnitude (Cubuk et al. 2020)."""
 
 from collections.abc import Callable
 
@@ -8,67 +8,67 @@ from PIL import Image, ImageEnhance, ImageOps
 from vitjax.data.images import to_array, to_picture
 
 _GRAY = 128  # what moves in from outside of the picture
-_FURTHEST = 150 / 331  # share of a side that a picture is moved at most
+_FURTHEST = 150 / 331  # share of a side that a picture is moved at most, as in AutoAugment
 
 
 def rand_augment(
-    image: np.ndarray, rng: np.random.Generator, operations: int, strength: float
+    image: np.ndarray, rng: np.random.Generator, operations: int, magnitude: float
 ) -> np.ndarray:
     """As many operations, each drawn from `OPERATIONS`, one after another.
 
     Args:
       image: uint8 [H, W, 1 or 3].
       operations: N of the paper, how many.
-      strength: M of the paper as a share of its greatest, in [0, 1]; those that go both ways go
-        either.
+      magnitude: M of the paper as a share of the greatest, in [0, 1]; torchvision's `magnitude` over
+        30. Operations that go both ways go either.
 
     Returns:
       uint8 of the same shape.
     """
     picture = to_picture(image)
     for name in rng.choice(list(OPERATIONS), operations):
-        picture = OPERATIONS[name](picture, strength * rng.choice((-1, 1)))
+        picture = OPERATIONS[name](picture, magnitude * rng.choice((-1, 1)))
     return to_array(picture)
 
 
 def _enhance(kind: type) -> Callable[[Image.Image, float], Image.Image]:
-    return lambda picture, strength: kind(picture).enhance(1 + 0.9 * strength)
+    return lambda picture, magnitude: kind(picture).enhance(1 + 0.9 * magnitude)
 
 
-def _solarize(picture: Image.Image, strength: float) -> Image.Image:
-    return ImageOps.solarize(picture, round(256 * (1 - abs(strength))))
+def _solarize(picture: Image.Image, magnitude: float) -> Image.Image:
+    return ImageOps.solarize(picture, round(256 * (1 - abs(magnitude))))
 
 
-def _posterize(picture: Image.Image, strength: float) -> Image.Image:
-    return ImageOps.posterize(picture, 8 - round(4 * abs(strength)))
+def _posterize(picture: Image.Image, magnitude: float) -> Image.Image:
+    return ImageOps.posterize(picture, 8 - round(4 * abs(magnitude)))
 
 
-def _rotate(picture: Image.Image, strength: float) -> Image.Image:
-    return picture.rotate(30 * strength, fillcolor=_fill(picture))
+def _rotate(picture: Image.Image, magnitude: float) -> Image.Image:
+    return picture.rotate(30 * magnitude, fillcolor=_fill(picture))
 
 
-def _shear_x(picture: Image.Image, strength: float) -> Image.Image:
-    shear = 0.3 * strength
+def _shear_x(picture: Image.Image, magnitude: float) -> Image.Image:
+    shear = 0.3 * magnitude
     return _affine(picture, (1, shear, -shear * picture.height / 2, 0, 1, 0))
 
 
-def _shear_y(picture: Image.Image, strength: float) -> Image.Image:
-    shear = 0.3 * strength
+def _shear_y(picture: Image.Image, magnitude: float) -> Image.Image:
+    shear = 0.3 * magnitude
     return _affine(picture, (1, 0, 0, shear, 1, -shear * picture.width / 2))
 
 
-def _translate_x(picture: Image.Image, strength: float) -> Image.Image:
-    return _affine(picture, (1, 0, strength * _FURTHEST * picture.width, 0, 1, 0))
+def _translate_x(picture: Image.Image, magnitude: float) -> Image.Image:
+    return _affine(picture, (1, 0, magnitude * _FURTHEST * picture.width, 0, 1, 0))
 
 
-def _translate_y(picture: Image.Image, strength: float) -> Image.Image:
-    return _affine(picture, (1, 0, 0, 0, 1, strength * _FURTHEST * picture.height))
+def _translate_y(picture: Image.Image, magnitude: float) -> Image.Image:
+    return _affine(picture, (1, 0, 0, 0, 1, magnitude * _FURTHEST * picture.height))
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     """The matrix says where in the picture each pixel of the result comes from.
 
-    That is the nearest one, as in the papers' code; interpolating takes three times as long.
+    That is the nearest one, as in the papers' code; interpolating takes several times as long.
     """
     method = Image.Transform.AFFINE
     return picture.transform(picture.size, method, matrix, fillcolor=_fill(picture))
@@ -79,7 +79,7 @@ def _fill(picture: Image.Image) -> int | tuple[int, ...]:
 
 
 # The operations of Cubuk et al. 2020, figure 2, with the ranges of Cubuk et al. 2019, "AutoAugment",
-# table 6, but that at strength 0 all leave the picture as it is, save for the two that have none.
+# table 6, but that at magnitude 0 all leave the picture as it is, save for the two that have none.
 OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     'identity': lambda picture, _: picture,
     'autocontrast': lambda picture, _: ImageOps.autocontrast(picture),

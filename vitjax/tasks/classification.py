@@ -24,8 +24,9 @@ class Classification:
 
     Attributes:
       label_smoothing: share of the target that is spread over all classes, in training only.
-      mixup: alpha of the Beta distribution that says how much of another image is mixed in, and of
-        its target, in training only; 0 for nothing (Zhang et al. 2018).
+      mixup: alpha of the Beta distribution that says how much of another image of the batch (or
+        micro-batch) is mixed in, and of its target, in training only; 0 for nothing (Zhang et al.
+        2018).
     """
 
     label_smoothing: float = 0.0
