@@ -3,10 +3,12 @@
     vitjax train --config configs/imagenet.py --workdir runs/imagenet --config.data.path=FOLDER
 
 FOLDER has train/CLASS/*.JPEG and val/CLASS/*.JPEG, 1,000 classes; or give
---config.data.name=tfds:imagenet2012 --config.data.eval_split=validation. The argument is the model's
-name, as in configs/imagenet.py:vit_b16; without it that is ViT-S/16. --config.epochs=300 trains longer.
-Photographs of your own take --config.model.num_classes=N, and a batch_size and schedule.warmup that suit
-their number; from pretrained weights configs/finetune.py needs far fewer of them.
+--config.data.name=tfds:imagenet2012 --config.data.eval_split=validation. The argument is the name of a
+ViT, a hybrid or a CNN, as in configs/imagenet.py:resnet50; without it that is ViT-S/16.
+--config.epochs=300 trains longer. Photographs of your own take --config.model.num_classes=N and a
+batch_size that suits their number. Of a few hundred it takes longer to learn with RandAugment and mixup
+than without (--config.augment.randaugment=None --config.task.mixup=0); from pretrained weights
+configs/finetune.py needs far fewer.
 
 Beyer et al. ("Better plain ViT baselines for ImageNet-1k", 2022) report an accuracy above 76 % after 90
 epochs and of 80 % after 300, in less than seven hours and a day on a TPU v3-8; with a head of one layer,
@@ -36,8 +38,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.model.name = arg or 'vit_s16'
     config.model.image_size = 224
     config.model.num_classes = 1000
-    config.model.positions = 'sincos2d'
-    config.model.pooling = 'mean'
+    if 'vit' in config.model.name:
+        config.model.positions = 'sincos2d'
+        config.model.pooling = 'mean'
     config.precision.compute = 'bfloat16'
 
     config.batch_size = 1024
@@ -47,7 +50,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.weight_decay = 0.1
     config.optimizer.clip_norm = 1.0
     config.schedule.name = 'cosine'
-    config.schedule.warmup = 10_000
+    config.schedule.warmup = '8 epochs'  # 10,000 steps
 
     config.eval.every = '5 epochs'
     config.checkpoint.every = '1 epoch'

@@ -216,12 +216,16 @@ def test_going_on_with_another_version(copy, recipe, vitjax):
     assert 'saved with jax 0.9.1, going on with' in err
 
 
-def test_a_finished_run_says_its_result_again(copy, recipe, command):
-    before = (copy / 'metrics.jsonl').read_bytes()
-    code, out, _ = command('train', '--config', recipe, '--workdir', copy)
-    assert code == 0
-    assert re.search(r'test accuracy 0\.\d{4}', out)
-    assert (copy / 'metrics.jsonl').read_bytes() == before
+def test_a_finished_run_says_its_result_again_and_how_it_was_made(copy, recipe, command):
+    kept = [copy / name for name in ('metrics.jsonl', 'config.json')]
+    before = [path.read_bytes() for path in kept]
+    for change in ([], ['--config.optimizer.learning_rate=0.007']):
+        code, out, err = command('train', '--config', recipe, '--workdir', copy, *change)
+        assert code == 0
+        assert re.search(r'test accuracy 0\.\d{4}', out)
+        assert 'finished at step 20' in err
+        assert ('changed since this run was started: config.optimizer' in err) == bool(change)
+        assert [path.read_bytes() for path in kept] == before
 
 
 @pytest.mark.parametrize(
@@ -296,6 +300,41 @@ def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
     train, test = rows(tmp_path / 'run')
     assert train['skipped_examples'] == 6  # 48 examples are two epochs of 24, with three each
     assert (test['examples'], test['skipped_examples']) == (21, 3)
+
+
+def test_an_image_that_cannot_be_read_costs_no_training(recipe, command, tmp_path):
+    from PIL import Image
+
+    for index in range(24):
+        for split in ('train', 'test'):
+            path = tmp_path / 'data' / split / str(index % 2) / f'{index}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (9, 12), index * 10).save(path)
+
+    def run(name):
+        return [
+            *('train', '--config', recipe, '--workdir', tmp_path / name),
+            *('--config.data.name=folder', f'--config.data.path={tmp_path / "data"}'),
+            *('--config.model.num_classes=2', '--config.steps=5', '--config.eval.every=None'),
+            *('--config.log.every=2', '--config.checkpoint.every=None'),
+        ]
+
+    assert command(*run('whole'))[0] == 0
+    for damaged in (path, tmp_path / 'data/train/0/0.png'):
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[:40])
+        workdir = f'run-{damaged.name}'
+        code, _, err = command(*run(workdir))
+        assert code == 2
+        assert str(damaged) in err.splitlines()[-1]
+        assert damaged != path or 'stopped at step 5 and saved' in err
+        damaged.write_bytes(content)
+        code, _, err = command(*run(workdir))
+        assert code == 0, err
+        assert (damaged == path) == ('finished at step 5' in err)
+        records = [(tmp_path / name / 'metrics.jsonl').read_bytes() for name in ('whole', workdir)]
+        assert records[0] == records[1]
+        assert same_parameters(tmp_path / 'whole', tmp_path / workdir)
 
 
 def test_keeps_the_newest_and_the_best(recipe, command, tmp_path):

@@ -13,7 +13,7 @@ Filter = Literal['nearest', 'box', 'bilinear', 'hamming', 'bicubic', 'lanczos'] 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    name: str = 'classification'  # what is learned; see vitjax/tasks
+    name: str = 'classification'  # what is learned; its own arguments follow, see vitjax/tasks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _read(image: EncodedImage) -> bytes:
     except OSError as error:
         # A network that fails damages no file.
         kind = CorruptExample if is_local(path) else RunError
-        raise kind(f'{image.name}: cannot be read: {error}') from error
+        raise kind(f'{image.name}: cannot be read: {error.strerror or error}') from error
 
 
 def _part_of_jpeg(content, channels, cut):

@@ -48,7 +48,8 @@ def train(
       The metrics of the last evaluation.
 
     Raises:
-      UserError: the config does not fit together, or not with the checkpoints in `workdir`.
+      UserError: the config does not fit together, or not with the checkpoints in `workdir`; or an
+        example cannot be used, before which the state is saved (where there is one process).
       RunError: a loss that is not finite, or a full disk.
       Preempted: `should_stop` said so; the state is saved.
     """
@@ -81,6 +82,7 @@ class _Run:
         if not self.resumed:
             self.state = experiment.init_state(start if is_new else experiment.starting_variables())
         self.step = int(self.state.step)
+        self.was_finished = self.resumed and self.step >= experiment.lengths.total
         self.values: dict[str, jax.Array] = {}  # of the newest step, on the devices
         self.skipped_updates = int(self.state.skipped_updates)  # when last logged
         self.metrics = self._recorded_metrics() if self.resumed else None
@@ -89,7 +91,8 @@ class _Run:
         self.waited = 0.0  # seconds, for batches
         self.records = None
         if jax.process_index() == 0:
-            write_atomically(workdir / 'config.json', config.to_json(indent=2) + '\n')
+            if not self.was_finished:  # else it says how the run was, not what was asked for now
+                write_atomically(workdir / 'config.json', config.to_json(indent=2) + '\n')
             experiment.data.save(workdir)
             self.records = Records(workdir, self.step, config.log.tensorboard)
         self.progress = Progress(experiment.lengths.total, self.step)
@@ -118,9 +121,12 @@ class _Run:
                 self._evaluate()
             self.checkpoints.wait()
         except Preempted:
-            self._save()
-            self.checkpoints.wait()
-            self.progress.say(f'stopped at step {self.step} and saved; the same command goes on')
+            self._stop()
+            raise
+        except UserError:
+            # Of several hosts one alone may have met the example, and saving takes all.
+            if jax.process_count() == 1 and self.values:
+                self._stop()
             raise
         finally:
             self.ahead.close()
@@ -130,6 +136,11 @@ class _Run:
                 self.records.close()
             self.checkpoints.close()
         return self.metrics
+
+    def _stop(self) -> None:
+        self._save()
+        self.checkpoints.wait()
+        self.progress.say(f'stopped at step {self.step} and saved; the same command goes on')
 
     def _next_batch(self) -> dict[str, jax.Array]:
         start = time.monotonic()
@@ -278,7 +289,9 @@ class _Run:
 
     def _introduce(self) -> None:
         device = jax.devices()[0]
-        if self.resumed:
+        if self.was_finished:
+            self.progress.say(f'finished at step {self.step} in {self.workdir}')
+        elif self.resumed:
             self.progress.say(f'going on at step {self.step} in {self.workdir}')
         else:
             self.progress.say(parameter_overview(self.state.params))
