@@ -1,5 +1,6 @@
 """Runs as a user starts, kills, damages and resumes them."""
 
+import itertools
 import json
 import re
 import shutil
@@ -276,16 +277,22 @@ def test_no_readable_checkpoint_loses_nothing(copy, recipe, command):
     assert {path.name for path in (copy / 'checkpoints').iterdir()} == {'18', '20'}
 
 
-def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
+def write_images(folder):
+    """24 gray images a split, of two classes; their paths, those of 'train' first."""
     from PIL import Image
 
-    for index in range(24):
-        for split in ('train', 'test'):
-            path = tmp_path / 'data' / split / str(index % 2) / f'{index}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new('L', (9, 12), index * 10).save(path)
-            if index % 8 == 0:
-                path.write_bytes(path.read_bytes()[:40])
+    paths = []
+    for split, index in itertools.product(('train', 'test'), range(24)):
+        paths.append(folder / split / str(index % 2) / f'{index}.png')
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (9, 12), index * 10).save(paths[-1])
+    return paths
+
+
+def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
+    paths = write_images(tmp_path / 'data')
+    for path in paths[::8]:
+        path.write_bytes(path.read_bytes()[:40])
     run = [
         *('train', '--config', recipe, '--workdir', tmp_path / 'run', '--config.data.name=folder'),
         *(f'--config.data.path={tmp_path / "data"}', '--config.model.num_classes=2'),
@@ -303,13 +310,7 @@ def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
 
 
 def test_an_image_that_cannot_be_read_costs_no_training(recipe, command, tmp_path):
-    from PIL import Image
-
-    for index in range(24):
-        for split in ('train', 'test'):
-            path = tmp_path / 'data' / split / str(index % 2) / f'{index}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new('L', (9, 12), index * 10).save(path)
+    paths = write_images(tmp_path / 'data')
 
     def run(name):
         return [
@@ -320,21 +321,20 @@ def test_an_image_that_cannot_be_read_costs_no_training(recipe, command, tmp_pat
         ]
 
     assert command(*run('whole'))[0] == 0
-    for damaged in (path, tmp_path / 'data/train/0/0.png'):
+    for split, damaged in (('train', paths[0]), ('test', paths[-1])):
         content = damaged.read_bytes()
         damaged.write_bytes(content[:40])
-        workdir = f'run-{damaged.name}'
-        code, _, err = command(*run(workdir))
+        code, _, err = command(*run(split))
         assert code == 2
         assert str(damaged) in err.splitlines()[-1]
-        assert damaged != path or 'stopped at step 5 and saved' in err
+        assert split == 'train' or 'stopped at step 5 and saved' in err
         damaged.write_bytes(content)
-        code, _, err = command(*run(workdir))
+        code, _, err = command(*run(split))
         assert code == 0, err
-        assert (damaged == path) == ('finished at step 5' in err)
-        records = [(tmp_path / name / 'metrics.jsonl').read_bytes() for name in ('whole', workdir)]
+        assert (split == 'test') == ('finished at step 5' in err)
+        records = [(tmp_path / name / 'metrics.jsonl').read_bytes() for name in ('whole', split)]
         assert records[0] == records[1]
-        assert same_parameters(tmp_path / 'whole', tmp_path / workdir)
+        assert same_parameters(tmp_path / 'whole', tmp_path / split)
 
 
 def test_keeps_the_newest_and_the_best(recipe, command, tmp_path):

@@ -22,7 +22,8 @@ learnt = {}
 for case in cases:
     model, mesh = case.split()
     sizes = dict(zip(('data', 'fsdp', 'tensor'), mesh.split('x')))
-    overrides = {f'mesh.{axis}': size for axis, size in sizes.items()} | {'log.every': '1'}
+    overrides = {f'mesh.{axis}': size for axis, size in sizes.items()}
+    overrides |= {'log.every': '1', 'task.mixup': '0.2'}  # which mixes images of two devices
     if model == 'vit':
         overrides['model.width'] = '64'
     experiment = Experiment(read_config(f'{recipe}:{model}', overrides))

@@ -91,8 +91,10 @@ class _Run:
         self.waited = 0.0  # seconds, for batches
         self.records = None
         if jax.process_index() == 0:
-            if not self.was_finished:  # else it says how the run was, not what was asked for now
-                write_atomically(workdir / 'config.json', config.to_json(indent=2) + '\n')
+            stored = workdir / 'config.json'
+            # That of a finished run says how it was, not what is asked for now.
+            if not (self.was_finished and stored.exists()):
+                write_atomically(stored, config.to_json(indent=2) + '\n')
             experiment.data.save(workdir)
             self.records = Records(workdir, self.step, config.log.tensorboard)
         self.progress = Progress(experiment.lengths.total, self.step)
