@@ -53,6 +53,11 @@ class Instruction:
         return kind if kind in COLLECTIVES else None
 
     @property
+    def count(self) -> int | None:
+        """The value of a constant, or the position of a parameter; None for what does not count."""
+        return int(self.attributes) if self.attributes.isdecimal() else None
+
+    @property
     def called(self) -> list[str]:
         """The computations it calls; a loop's condition is not among them."""
         groups = _CALLED.findall(self.attributes)
@@ -188,13 +193,13 @@ class Program:
         condition = re.search(r'condition=%?([\w.-]+)', loop.attributes)[1]
         inside = {i.name: i for _, i in self._with_fusions(condition)}
         compared = [i for i in inside.values() if i.opcode == 'compare']
-        limits = [i.attributes for i in inside.values() if i.opcode == 'constant']
+        limits = [i.count for i in inside.values() if i.opcode == 'constant']
         counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
-        if [len(compared), len(limits), len(counters)] == [1, 1, 1] and limits[0].isdecimal():
+        if [len(compared), len(limits), len(counters)] == [1, 1, 1] and limits[0] is not None:
             position = int(re.search(r'index=(\d+)', counters[0].attributes)[1])
             step = self._step(self.computations[loop.called[0]], position)
             if step and 'direction=LT' in compared[0].attributes:
-                return math.ceil(int(limits[0]) / step)
+                return math.ceil(limits[0] / step)
         self.unknown_loops.append(loop.name)
         return 1
 
@@ -208,9 +213,7 @@ class Program:
             body = self.computations[added.called[0]]
             added = next(instruction for instruction in body.values() if instruction.is_root)
         steps = [body[operand] for operand in added.operands if body[operand].opcode == 'constant']
-        if added.opcode != 'add' or len(steps) != 1 or not steps[0].attributes.isdecimal():
-            return None
-        return int(steps[0].attributes)
+        return steps[0].count if added.opcode == 'add' and len(steps) == 1 else None
 
     def _operand_arrays(self, name: str, instruction: Instruction) -> list[Array]:
         known = self.computations[name]
@@ -258,7 +261,7 @@ class Program:
         return next(
             instruction.name
             for instruction in self.computations[name].values()
-            if instruction.opcode == 'parameter' and int(instruction.attributes) == position
+            if instruction.opcode == 'parameter' and instruction.count == position
         )
 
     def _read(self, name: str, value: str, whole: int) -> int:
