@@ -18,8 +18,8 @@ from vitjax import files
 from vitjax.config import read_config
 from vitjax.data.pipeline import train_batches
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.sources import SOURCES, open_source, open_texts
-from vitjax.data.transforms import EvalImages
+from vitjax.data.sources import SOURCES, open_source
+from vitjax.data.transforms import Preprocessed
 from vitjax.errors import Preempted, RunError, UserError
 from vitjax.files import files_below, subfolders, to_path, write_atomically
 from vitjax.training.loop import train
@@ -74,7 +74,7 @@ def run(server, recipe):
     """A run in the bucket that was stopped once and went on to its end."""
     config = read_config(str(recipe))
     with pytest.raises(Preempted):
-        train(config, f'{BUCKET}/run', lambda step: step == 9)
+        train(config, f'{BUCKET}/run', should_stop=lambda step: step == 9)
     assert steps(server, 'run') == {6, 9}
     train(config, f'{BUCKET}/run')
     return f'{BUCKET}/run'
@@ -225,7 +225,7 @@ def test_a_folder_of_images_is_the_same(server, images):
 
 
 def test_threads_read_images_from_the_bucket(server, images):
-    transform = EvalImages(Preprocess((8, 8), 1, crop=1.0, mean=(0.5,), std=(0.5,)))
+    transform = Preprocessed(Preprocess((8, 8), 1, crop=1.0, mean=(0.5,), std=(0.5,)))
     first = [
         next(
             iter(train_batches(open_source('folder', path=path), transform, batch_size=32, seed=0))
@@ -287,7 +287,7 @@ def test_sentences_are_read_from_the_bucket(server, tmp_path):
     (tmp_path / 'train.ko').write_text('하나\n둘\n')
     (tmp_path / 'train.en').write_text('one\ntwo\n')
     place = upload(server, tmp_path, 'sentences')
-    assert open_texts('parallel', ('ko', 'en'), 'train', place)[1]['target'] == 'two'
+    assert open_source('parallel', 'train', place, ('ko', 'en'))[1]['target'] == 'two'
 
 
 def test_listings_are_those_of_a_folder(server, images):

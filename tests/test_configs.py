@@ -11,8 +11,8 @@ import vitjax
 from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.pretrained import assemble
-from vitjax.training.experiment import Experiment
+from vitjax.pretrained.load import assemble
+from vitjax.training.build import build_experiment
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
@@ -40,7 +40,7 @@ def test_a_recipe_can_be_built(path, weights):
         pytest.skip(f'{path.name} needs the Debian packages libreoffice-help-ko and -en-us')
     try:
         # What only its user has is known by its shapes alone.
-        experiment = Experiment(
+        experiment = build_experiment(
             config, read_data=(config.data.name, config.data.path) != ('folder', None)
         )
     except UserError as error:

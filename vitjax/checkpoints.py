@@ -153,6 +153,29 @@ class Checkpoints:
             self._manager.close()
 
 
+def best_step(folder: str | Path, metric: str) -> int:
+    """The step of the checkpoint whose metric is best: the greatest, or of '-NAME' the least.
+
+    Raises:
+      UserError: no checkpoint has recorded it.
+    """
+    folder, name = _absolute(folder), metric.removeprefix('-')
+    scores, known = {}, set()
+    for step in finished_steps(folder):
+        path = folder / str(step) / 'metrics' / 'metrics'
+        try:
+            metrics = json.loads(path.read_text())
+        except (OSError, ValueError):  # none were measured at this step, or the file is damaged
+            continue
+        known |= metrics.keys()
+        if name in metrics:
+            scores[step] = _score(metrics, metric)
+    if not scores:
+        recorded = f'recorded are {", ".join(sorted(known))}' if known else 'none has recorded any'
+        raise UserError(f'{folder}: no checkpoint has recorded {name!r}; {recorded}')
+    return max(scores, key=lambda step: (scores[step], step))
+
+
 def restore_model(
     folder: str | Path, model: Any, step: int | None = None, average: int = 1
 ) -> tuple[Any, int]:
@@ -218,8 +241,19 @@ def restore_variables(
       averaged: whether the run keeps moving averages (`config.optimizer.ema`), which then are read.
 
     Returns:
-      The variables with the arrays, and the step.
+      The variables with the arrays, and the step. Parameters of the run's task are left out where
+      `variables` has none.
     """
+    path = _absolute(folder) / str(
+        step if step is not None else max(finished_steps(folder), default=0)
+    )
+    own = _task_parameters(path / 'model') if 'task' not in variables['params'] else None
+    if own is not None:
+        leaf = jax.tree.leaves(variables)[0]
+        own = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=leaf.sharding), own
+        )
+        variables = {**variables, 'params': {**variables['params'], 'task': own}}
     state = {name: value for name, value in variables.items() if name != 'params'}
     model = {'params': variables['params'], 'averaged': {}, 'model_state': state}
     if averaged:
@@ -228,7 +262,19 @@ def restore_variables(
             model['averaged_state'] = state
     model, step = restore_model(folder, model, step, average)
     state = model.get('averaged_state', model['model_state'])
-    return {'params': model['averaged'] or model['params'], **state}, step
+    params = model['averaged'] or model['params']
+    if own is not None:
+        params = {name: tree for name, tree in params.items() if name != 'task'}
+    return {'params': params, **state}, step
+
+
+def _task_parameters(path: Path) -> Any:
+    """The tree of a task's own parameters in a checkpoint; None if it has none, or cannot be read."""
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            return reader.metadata(path).item_metadata.tree['params'].get('task')
+    except Exception:  # whatever is wrong with it is told where it is read
+        return None
 
 
 def save_model(folder: str | Path, step: int, model: Any) -> None:

@@ -10,7 +10,7 @@ from vitjax.analysis.planning import Plan, meshes, roofline, used_and_limit
 from vitjax.analysis.topologies import CHIPS, parse_topology
 from vitjax.config import complete, read_config
 from vitjax.errors import UserError
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 
 PLAN = """
 import dataclasses, json, sys
@@ -18,7 +18,7 @@ import jax
 from vitjax.analysis.planning import plan_step
 from vitjax.analysis.topologies import parse_topology
 from vitjax.config import read_config
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 
 found = {}
 for case in sys.argv[2:]:
@@ -26,7 +26,7 @@ for case in sys.argv[2:]:
     data, fsdp = mesh.split('x')
     changes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'model.width': '64', 'model.drop_path': '0'}
     changes |= {'data.name': 'folder', 'data.path': '/nowhere', 'model.scan': 'True'}
-    experiment = Experiment(read_config(sys.argv[1], changes), jax.devices(), read_data=False)
+    experiment = build_experiment(read_config(sys.argv[1], changes), jax.devices(), read_data=False)
     topology = parse_topology('h100x4', slices=2) if machines else parse_topology('v5e:2x4')
     found[case] = dataclasses.asdict(plan_step(experiment, topology))
     found['parameters'] = sum(x.size for x in jax.tree.leaves(experiment.abstract_state.params))
@@ -70,7 +70,7 @@ def test_between_machines_of_gpus_goes_a_part_of_their_collectives(plans, mesh):
 def test_flops_do_not_depend_on_the_mesh(plans, recipe):
     """Three forward passes an example, but for the gradient of the images."""
     config = read_config(str(recipe), {'model.width': '64'})
-    _, forward = model_cost(Experiment(config, read_data=False).model)
+    _, forward = model_cost(build_experiment(config, read_data=False).model)
     embedding = 2 * 4 * 16 * 64  # patches, values of each, width
     assert plans['8x1']['flops'] == config.batch_size * (3 * forward - embedding)
     assert plans['1x8']['flops'] == plans['8x1']['flops']
@@ -85,7 +85,7 @@ def test_a_plan_names_what_binds(plans):
 
 def test_a_data_set_that_is_not_read_must_be_known(recipe):
     with pytest.raises(UserError, match="unknown data set 'digit'; did you mean 'digits'"):
-        Experiment(read_config(str(recipe), {'data.name': 'digit'}), read_data=False)
+        build_experiment(read_config(str(recipe), {'data.name': 'digit'}), read_data=False)
 
 
 def test_roofline():
@@ -147,17 +147,17 @@ def shapes(batch):
 
 def test_unread_images_have_the_shapes_of_read_ones(recipe):
     config = read_config(str(recipe))
-    assert_same_batches(config, Experiment(config).data)
+    assert_same_batches(config, build_experiment(config).data)
 
 
 def test_unread_sentences_have_the_shapes_of_read_ones(translation_config):
     config = complete(translation_config)
-    assert_same_batches(config, Experiment(config).data)
+    assert_same_batches(config, build_experiment(config).data)
 
 
 def assert_same_batches(config, data):
     changes = {'data.path': '/nowhere'}
-    unread = Experiment(complete(config, changes), read_data=False)
+    unread = build_experiment(complete(config, changes), read_data=False)
     batch = next(iter(data.train_batches(config.batch_size, (0, 1))))
     assert shapes(unread.abstract_batch()) == shapes(batch)
     for found, expected in zip(unread.data.model_inputs, data.model_inputs, strict=True):

@@ -228,7 +228,7 @@ def test_eval_takes_any_value_of_the_config(run, command):
 
 def test_eval_prints_json_of_what_is_no_number(run, command, monkeypatch):
     numbers = {'loss': float('nan'), 'accuracy': 0.5}
-    monkeypatch.setattr('vitjax.training.evaluation.Evaluator.__call__', lambda *_: numbers)
+    monkeypatch.setattr('vitjax.training.evaluate.SplitEvaluator.__call__', lambda *_: numbers)
     code, out, _ = command('eval', '--workdir', run)
     assert code == 0
     assert json.loads(out, parse_constant=pytest.fail) | numbers == json.loads(out) | numbers

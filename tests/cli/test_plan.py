@@ -2,6 +2,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import types
 
 import pytest
 
@@ -32,12 +33,12 @@ def planned(monkeypatch, recipe):
         monkeypatch.setattr(topologies, 'devices', lambda topology: [object()] * devices)
         return main(['plan', '--config', str(recipe), '--topology', 'v5e:4x4', '--debug', *args])
 
-    class Experiment:
-        def __init__(self, config, devices, read_data):
-            assert not read_data
-            self.mesh = type('Mesh', (), {'shape': dict(config.mesh)})
+    def build(config, devices, read_data):
+        assert not read_data
+        mesh = types.SimpleNamespace(shape=dict(config.mesh))
+        return config, types.SimpleNamespace(mesh=mesh)
 
-    monkeypatch.setattr('vitjax.training.experiment.Experiment', Experiment)
+    monkeypatch.setattr('vitjax.training.build.build', build)
     monkeypatch.setattr('vitjax.analysis.planning.plan_step', lambda *_: given.pop(0))
     monkeypatch.setattr(topologies, 'compile_only', lambda: None)
     return run

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitjax import registry
 from vitjax.config import Count, Fraction, complete, in_steps, read_config, reading, total_steps
 from vitjax.errors import UserError
 
@@ -26,9 +27,22 @@ def large(depth: Count = 24, heads: Count = 16):
     """Stands for another model."""
 
 
-CHOICES = {
+def data(path: str | None = None):
+    """Stands for a data set."""
+
+
+class Augment:
+    """Stands for an augmentation."""
+
+    def __init__(self, crop: tuple[float, float] | None = None):
+        pass
+
+
+TABLES = {
     'task': {'classification': lambda: None},
     'model': {'vit_ti16': small, 'large': large},
+    'data': {'digits': data},
+    'augment': {'standard': Augment},
     'optimizer': {'adamw': lambda: None, 'muon': lambda: None},
     'schedule': {'cosine': lambda: None},
 }
@@ -37,7 +51,7 @@ CHOICES = {
 @pytest.fixture(autouse=True, scope='module')
 def known():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, 'choices', CHOICES.__getitem__)
+        patch.setattr(registry, 'names', TABLES.__getitem__)
         yield
 
 
@@ -174,6 +188,7 @@ def test_every_default_fits_its_key():
     assert config.model.to_dict() == {
         'name': 'vit_ti16',
         'pretrained': None,
+        'load': None,
         'depth': 2,
         'dropout': 0.0,
         'image_size': 8,
@@ -205,7 +220,13 @@ def test_a_name_comes_before_its_arguments(order):
     config = recipe(model={'name': 'vit_ti16', 'depth': 5, 'dropout': 0.5})
     overrides = {'model.heads': '4', 'model.name': 'large'}
     model = complete(config, dict(list(overrides.items())[::order])).model
-    assert model.to_dict() == {'name': 'large', 'pretrained': None, 'depth': 5, 'heads': 4}
+    assert model.to_dict() == {
+        'name': 'large',
+        'pretrained': None,
+        'load': None,
+        'depth': 5,
+        'heads': 4,
+    }
     with pytest.raises(UserError, match=r"unknown key of config\.model 'heads'"):
         complete(config, {'model.heads': '4'})
 
@@ -221,7 +242,7 @@ def test_a_recipe_with_an_argument_of_another_name_is_refused():
         ({'steps': 10}, {}, {'steps': 10}),
         ({'steps': 10}, {'epochs': '2'}, {'epochs': 2.0}),
         ({'steps': None, 'examples': 5}, {}, {'examples': 5}),
-        ({'steps': None}, {}, None),
+        ({'steps': None}, {}, {'epochs': 1.0}),
         ({'steps': 10, 'epochs': 1.0}, {}, None),
         ({}, {'steps': '5', 'epochs': '2'}, None),
     ],

@@ -11,7 +11,7 @@ from sample_images import GRAY, PHOTO, encoded, jpeg, rgba
 from vitjax.data import fast, images
 from vitjax.data.images import Cut, EncodedImage, decode
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.transforms import TrainImages
+from vitjax.data.transforms import StandardAugment
 from vitjax.errors import CorruptExample, UserError
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_named(content, tmp_path):
 def test_training_images_are_near_the_exact_ones():
     preprocess = Preprocess((60, 50), 3, 1.0, (0.5,), (0.5,), 'bilinear')
     augment = {'crop': (0.1, 1.0), 'flip': True}
-    exact, quick = (TrainImages(preprocess, augment | {'fast': value}) for value in (False, True))
+    exact, quick = (StandardAugment(preprocess, **augment, fast=value) for value in (False, True))
     for seed in range(10):
         example = {'image': EncodedImage(jpeg(LARGE), 'x'), 'label': 1}
         one, other = (t(example, np.random.default_rng(seed))['image'] for t in (exact, quick))
@@ -143,4 +143,4 @@ def test_the_extra_is_named(monkeypatch):
     fast.library.cache_clear()
     preprocess = Preprocess((8, 8), 3, 1.0, (0.5,), (0.5,))
     with pytest.raises(UserError, match=r"cv2.*: pip install 'vitjax\[fast-images\]'"):
-        TrainImages(preprocess, {'fast': True})
+        StandardAugment(preprocess, fast=True)

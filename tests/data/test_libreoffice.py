@@ -5,7 +5,7 @@ import pytest
 
 from vitjax.data import libreoffice
 from vitjax.data.libreoffice import plain_text, without_near_duplicates
-from vitjax.data.sources import open_texts
+from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 
 INSTALLED = all(Path(libreoffice._ROOT, name).is_dir() for name in ('ko', 'en-US'))
@@ -42,7 +42,7 @@ def help_folder(tmp_path):
 
 
 def pairs(path, split, languages=('ko', 'en')):
-    source = open_texts('libreoffice', languages, split, path and str(path))
+    source = open_source('libreoffice', split, path and str(path), languages)
     return [tuple(source[index].values()) for index in range(len(source))]
 
 

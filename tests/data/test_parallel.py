@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from vitjax.data.sources import open_texts
+from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 
 KOREAN, ENGLISH = ('안녕하세요.', '네.', '아니요.'), ('Hello.', 'Yes.', 'No.')
@@ -16,7 +16,7 @@ def write(folder, files):
 
 
 def opened(folder, split='train', languages=('ko', 'en')):
-    source = open_texts('parallel', languages, split, str(folder))
+    source = open_source('parallel', split, str(folder), languages)
     return [source[index] for index in range(len(source))]
 
 
@@ -57,7 +57,7 @@ def test_only_a_newline_ends_a_line(tmp_path):
 
 def test_source(tmp_path):
     write(tmp_path, {'test.ko': KOREAN, 'test.en': ENGLISH})
-    source = open_texts('parallel', ('ko', 'en'), 'test', str(tmp_path))
+    source = open_source('parallel', 'test', str(tmp_path), ('ko', 'en'))
     assert source.labels is None
     assert source.describe(2) == f'sentence 2 of {tmp_path}/test'
     assert pickle.loads(pickle.dumps(source))[1] == PAIRS[1]
@@ -97,11 +97,9 @@ def test_what_is_wrong_is_said(tmp_path, files, message):
 )
 def test_missing_folder(path, message):
     with pytest.raises(UserError, match=message):
-        open_texts('parallel', ('ko', 'en'), 'train', path)
+        open_source('parallel', 'train', path, ('ko', 'en'))
 
 
 def test_unknown_data_set():
-    with pytest.raises(
-        UserError, match="unknown data set of sentences 'paralel'; did you mean 'para"
-    ):
-        open_texts('paralel', ('ko', 'en'))
+    with pytest.raises(UserError, match="unknown data set 'paralel'; did you mean 'parallel'"):
+        open_source('paralel', languages=('ko', 'en'))

@@ -9,7 +9,7 @@ import pytest
 from vitjax.data.phrasebook import SPLITS, pairs, pairs_by_split, sentences, split_of, words
 from vitjax.data.phrasebook.english import article, be_clause, inflect, plural, to_be
 from vitjax.data.phrasebook.korean import Manner, attach, be, finish, infinitive, particle, past
-from vitjax.data.sources import open_texts
+from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 
 # Read and approved; each is in the book.
@@ -234,7 +234,7 @@ def test_english_nouns_and_be():
 @pytest.mark.parametrize('languages', [('ko', 'en'), ('en', 'ko')])
 def test_as_a_source(languages):
     for split in SPLITS:
-        source = open_texts('phrasebook', languages, split)
+        source = open_source('phrasebook', split, languages=languages)
         parts = pairs_by_split()[split]
         assert len(source) == len(parts)
         index = random.Random(0).randrange(len(parts))
@@ -255,4 +255,4 @@ def test_as_a_source(languages):
 )
 def test_what_is_wrong_is_said(languages, path, message):
     with pytest.raises(UserError, match=message):
-        open_texts('phrasebook', languages, 'train', path)
+        open_source('phrasebook', 'train', path, languages)

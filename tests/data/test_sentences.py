@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from vitjax.config import base_config
+from vitjax.data.inputs import DataOptions
 from vitjax.data.sentences import open_sentences
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
+from vitjax.models.registry import create_model
 
 KEYS = (
     'source',
@@ -52,8 +54,11 @@ def opened(path, seed=0, split='train', **text):
     config.seed = seed
     config.data.update({'name': 'parallel', 'path': str(path), 'train_split': split, 'threads': 2})
     config.text.update({'vocab_size': 300, 'max_length': 16} | text)
-    config.model.update(name='transformer', vocab_size=300)
-    return open_sentences(config)
+    config.model = {'name': 'transformer', 'vocab_size': 300}
+    options = DataOptions(
+        config.data, config.text, config.augment, seed, create_model(**dict(config.model))
+    )
+    return open_sentences(options)
 
 
 @pytest.fixture(scope='module')

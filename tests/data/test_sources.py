@@ -60,7 +60,8 @@ def same(one, other):
 
 
 def test_every_source_is_tested():
-    assert set(SOURCES) == {'digits', *WRITERS}
+    texts = {'phrasebook', 'parallel', 'libreoffice', 'tfds:'}  # which have tests of their own
+    assert set(SOURCES) - texts == {'digits', *WRITERS}
 
 
 @pytest.mark.parametrize('split', ['train', 'test', 'train[:50%]', 'test+train'])

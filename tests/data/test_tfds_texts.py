@@ -3,7 +3,7 @@ import sys
 import pytest
 import tensorflow_datasets as tfds
 
-from vitjax.data.sources import open_texts
+from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 
 TALKS = [
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 
 
 def texts(name, languages, folder, split='train'):
-    source = open_texts(f'tfds:{name}', languages, split, folder)
+    source = open_source(f'tfds:{name}', split, folder, languages)
     return sorted(tuple(source[index].values()) for index in range(len(source)))
 
 

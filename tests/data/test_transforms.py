@@ -1,3 +1,4 @@
+import functools
 import itertools
 import pickle
 
@@ -5,12 +6,25 @@ import numpy as np
 import pytest
 from sample_images import GRAY, PHOTO, encoded, rgba
 
-from vitjax.config import Augment, base_config
 from vitjax.data import transforms
+from vitjax.data.inputs import TaskTransform
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
+from vitjax.tasks.classification import labelled
 
 RNG = np.random.default_rng(0)
+
+
+def train_images(preprocess, augment, num_classes=None):
+    """The transform of training examples of classification."""
+    augment = transforms.StandardAugment(preprocess, **augment)
+    return TaskTransform(functools.partial(labelled, num_classes=num_classes), augment, True)
+
+
+def eval_images(preprocess, num_classes=None):
+    """The transform of evaluation examples of classification."""
+    prepare = transforms.Preprocessed(preprocess)
+    return TaskTransform(functools.partial(labelled, num_classes=num_classes), prepare, False)
 
 
 def preprocess(channels, size=(20, 30), crop=1.0, **changes):
@@ -68,27 +82,25 @@ def test_warp_scales_each_axis_by_its_own():
         {'flip': True, 'shift': 3, 'rotate': 10.0, 'scale': 0.2},
         {'scale': 0.3},
         {'randaugment': (2, 0.5)},
-        base_config().augment,
     ],
 )
 def test_train_images(image, channels, augment):
     if dict(augment).get('randaugment') and channels == 4:
         with pytest.raises(UserError, match='randaugment is for images of 1 or 3 channels, not 4'):
-            transforms.TrainImages(preprocess(channels), augment)
+            train_images(preprocess(channels), augment)
         return
-    transform = pickle.loads(pickle.dumps(transforms.TrainImages(preprocess(channels), augment)))
+    transform = pickle.loads(pickle.dumps(train_images(preprocess(channels), augment)))
     example = {'image': image, 'label': 7}
     once, again, other = (transform(example, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert once['image'].shape == (20, 30, channels)
     assert (once['image'].dtype, once['label'].dtype, once['label']) == (np.uint8, np.int32, 7)
     np.testing.assert_array_equal(once['image'], again['image'])
-    random = dict(augment) != {} and augment != base_config().augment
-    assert np.array_equal(once['image'], other['image']) != random
+    assert np.array_equal(once['image'], other['image']) != bool(augment)
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 def test_eval_images(channels):
-    transform = pickle.loads(pickle.dumps(transforms.EvalImages(preprocess(channels))))
+    transform = pickle.loads(pickle.dumps(eval_images(preprocess(channels))))
     result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
     assert result['image'].shape == (20, 30, channels)
     assert result['label'].dtype == np.int32
@@ -102,18 +114,18 @@ def test_evaluation_sees_what_later_use_sees_and_training_the_whole_of_it(interp
     changes = {'interpolation': interpolation, 'squash': squash}
     for crop in (0.8, 1.0):
         use = preprocess(3, crop=crop, **changes)
-        seen = transforms.EvalImages(use)({'image': PHOTO, 'label': 0}, RNG)['image']
+        seen = eval_images(use)({'image': PHOTO, 'label': 0}, RNG)['image']
         np.testing.assert_array_equal(use.normalise(seen[None]), use(PHOTO))
         for name, other in [('squash', not squash), ('interpolation', 'nearest')]:
-            others = transforms.EvalImages(preprocess(3, crop=crop, **changes | {name: other}))
+            others = eval_images(preprocess(3, crop=crop, **changes | {name: other}))
             assert not np.array_equal(others({'image': PHOTO, 'label': 0}, RNG)['image'], seen)
-        trained = transforms.TrainImages(use, {})({'image': PHOTO, 'label': 0}, RNG)['image']
+        trained = train_images(use, {})({'image': PHOTO, 'label': 0}, RNG)['image']
         assert np.array_equal(trained, seen) == (crop == 1)
 
 
 def test_random_crops_are_resized_as_the_model_wants_it():
     crops = [
-        transforms.TrainImages(preprocess(3, interpolation=name), {'crop': (0.1, 1.0)})(
+        train_images(preprocess(3, interpolation=name), {'crop': (0.1, 1.0)})(
             {'image': PHOTO, 'label': 0}, np.random.default_rng(0)
         )['image'].astype(float)
         for name in ('bilinear', 'bicubic', 'nearest')
@@ -125,26 +137,85 @@ def test_random_crops_are_resized_as_the_model_wants_it():
 @pytest.mark.parametrize('key', ['crop', 'aspect'])
 def test_bounds_out_of_order(key):
     with pytest.raises(UserError, match=f'config.augment.{key}'):
-        transforms.TrainImages(preprocess(1), {key: (0.9, 0.5)})
+        train_images(preprocess(1), {key: (0.9, 0.5)})
 
 
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_are_those_of_the_model(label):
     example = {'image': PHOTO, 'label': label}
     for transform in (
-        transforms.TrainImages(preprocess(3), {}, 3),
-        transforms.EvalImages(preprocess(3), 3),
+        train_images(preprocess(3), {}, 3),
+        eval_images(preprocess(3), 3),
     ):
         with pytest.raises(UserError, match=f'its label is {label}, but there are 3 classes'):
             transform(example, RNG)
         assert transform(example | {'label': 2}, RNG)['label'] == 2
-    assert transforms.EvalImages(preprocess(3))(example, RNG)['label'] == label
+    assert eval_images(preprocess(3))(example, RNG)['label'] == label
 
 
 def test_a_shift_by_the_whole_image():
     with pytest.raises(UserError, match=r'config.augment.shift: \d+ pixels move .* out of sight'):
-        transforms.TrainImages(preprocess(1), {'shift': min(preprocess(1).image_size)})
+        train_images(preprocess(1), {'shift': min(preprocess(1).image_size)})
 
 
-def test_augment_defaults_are_those_of_the_config():
-    assert transforms.TrainImages(preprocess(1), {}).augment == Augment()
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('channels', [1, 2, 3, 7])
+def test_images_of_any_dtype_and_channels_pass_through(dtype, channels):
+    image = (np.random.default_rng(0).random((20, 30, channels)) * 255).astype(dtype)
+    augment = transforms.StandardAugment(preprocess(channels), flip=True, shift=2)
+    for transform in (augment, transforms.Preprocessed(preprocess(channels))):
+        seen = transform({'image': image, 'other': 1.5}, np.random.default_rng(1))
+        assert (seen['image'].dtype, seen['other']) == (dtype, 1.5)
+        assert np.isin(seen['image'], np.append(image.ravel(), 0)).all()
+    larger = preprocess(channels, size=(40, 60)).pixels(image)
+    assert (larger.shape, larger.dtype) == ((40, 60, channels), dtype)
+    assert abs(larger.mean() / image.mean() - 1) < 0.02
+
+
+def test_warps_are_of_8_bits():
+    augment = transforms.StandardAugment(preprocess(3), rotate=10.0)
+    with pytest.raises(UserError, match='for images of 8 bits'):
+        augment({'image': np.zeros((20, 30, 3), np.float32)}, RNG)
+
+
+def halved(example, rng):
+    return example | {'image': example['image'] // 2, 'drawn': rng.random()}
+
+
+def test_an_own_augmentation_gets_the_image_decoded_and_its_result_is_resized():
+    augment = transforms.make_augment(halved, {}, preprocess(3))
+    example = augment({'image': encoded(rgba(), 'PNG')}, np.random.default_rng(0))
+    assert (example['image'].shape, example['image'].dtype) == ((20, 30, 3), np.uint8)
+    assert 0 < example['drawn'] < 1
+    with pytest.raises(UserError, match='returned int, not an example'):
+        transforms.make_augment(lambda example, rng: 3, {}, preprocess(3))({'image': PHOTO}, RNG)
+
+
+@pytest.mark.parametrize(
+    ('value', 'expected'),
+    [
+        (3, np.int32(3)),
+        (1.5, np.float32(1.5)),
+        (True, np.bool_(True)),
+        (np.float64([1, 2]), np.float32([1, 2])),
+        (np.uint16([1, 2]), np.uint16([1, 2])),
+        (np.float16(1), np.float16(1)),
+    ],
+)
+def test_values_become_arrays_that_devices_have(value, expected):
+    array = transforms.to_arrays({'x': value})['x']
+    assert array.dtype == expected.dtype
+    np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(
+    ('example', 'message'),
+    [
+        ({'mask': np.ones(3)}, "key 'mask'"),
+        ({'x': 'text'}, "its 'x' is str, not numbers"),
+        ({'x': 2**40}, 'does not fit into int32'),
+    ],
+)
+def test_values_that_no_batch_holds_are_refused(example, message):
+    with pytest.raises(UserError, match=message):
+        transforms.to_arrays(example)

@@ -5,6 +5,7 @@ import pytest
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.mlp import MLP
 from vitjax.layers.pooling import AttentionPooling
 
@@ -13,7 +14,7 @@ D, M = 8, 12
 
 @pytest.fixture(scope='module')
 def pooling(random_variables):
-    module = AttentionPooling(num_heads=2, mlp_dim=M)
+    module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M))
     tokens = np.random.default_rng(1).normal(size=(3, 5, D)).astype(np.float32)
     variables = jax.tree.map(lambda leaf: leaf / 4, random_variables(module, tokens))
     return jax.jit(lambda x: module.apply(variables, x)), tokens, variables
@@ -50,7 +51,7 @@ def test_a_learned_query_looks_at_the_tokens_and_an_mlp_follows(pooling):
 
 def test_computes_in_its_dtype_with_float32_parameters(pooling):
     apply, tokens, variables = pooling
-    module = AttentionPooling(num_heads=2, mlp_dim=M, dtype=jnp.bfloat16)
+    module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M, dtype=jnp.bfloat16))
     own = jax.eval_shape(module.init, jax.random.key(0), tokens)
     assert {leaf.dtype for leaf in jax.tree.leaves(own)} == {np.dtype('float32')}
     pooled = jax.jit(module.apply)(variables, tokens)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.positions import rotary_angles
 from vitjax.layers.transformer import Block, Encoder
 
 B, T, D, L, HEADS, M = 2, 5, 8, 3, 2, 12
-SIZES = dict(depth=L, num_heads=HEADS, mlp_dim=M)
+SIZES = dict(num_heads=HEADS, mlp_dim=M)
 EXTRAS = dict(layer_scale=0.5, qk_norm=True, gated_mlp=True)
 FIRST = {'index': 0, 'drop_path': 0.0}  # layer
 X = np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32)
@@ -27,8 +28,10 @@ def test_parameters_are_stacked_whatever_the_switches(scan, remat, extras):
         variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables['params'])
 
-    one = shapes(Block(HEADS, M, **extras), (X, None), FIRST)
-    stacked = shapes(Encoder(**SIZES, **extras, scan=scan, remat=remat, dtype=jnp.bfloat16), X)
+    one = shapes(Block(BlockConfig(**SIZES, **extras)), (X, None), FIRST)
+    stacked = shapes(
+        Encoder(L, BlockConfig(**SIZES, **extras, dtype=jnp.bfloat16), scan=scan, remat=remat), X
+    )
     expected = jax.tree.map(
         lambda leaf: ((L, *leaf[0]), leaf[1]), one, is_leaf=lambda leaf: isinstance(leaf, tuple)
     )
@@ -38,14 +41,14 @@ def test_parameters_are_stacked_whatever_the_switches(scan, remat, extras):
 @pytest.fixture(scope='module')
 def encoder(random_variables):
     """An encoder with all there is, its variables, and its tokens, blocks and attention for X."""
-    encoder = Encoder(**SIZES, **EXTRAS)
+    encoder = Encoder(L, BlockConfig(**SIZES, **EXTRAS))
     variables = jax.tree.map(lambda leaf: leaf / 2, random_variables(encoder, X))
     return encoder, variables, *without_noise(encoder, variables, keep=('blocks', 'attention'))
 
 
 def test_a_stack_is_its_blocks_one_after_another(encoder):
     _, variables, tokens, kept = encoder
-    block = Block(HEADS, M, **EXTRAS)
+    block = Block(BlockConfig(**SIZES, **EXTRAS))
 
     @jax.jit
     def apply(variables, x):
@@ -111,7 +114,7 @@ def test_a_layer_scale_of_zero_lets_all_pass_unchanged(encoder):
 @pytest.mark.parametrize('rate', [0.2, 0.7])
 def test_drop_path_keeps_the_expectation(rate, random_variables):
     """An example's branch is left out, or added as much larger as it is rarer."""
-    block = Block(HEADS, M, deterministic=False)
+    block = Block(BlockConfig(**SIZES), deterministic=False)
     variables = random_variables(block, (X, None), FIRST)
     variables['params']['mlp']['out'] = {'kernel': np.zeros((M, D)), 'bias': np.zeros(D)}
     copies = 4000
@@ -133,8 +136,8 @@ def test_drop_path_keeps_the_expectation(rate, random_variables):
 
 
 def test_noise_in_training_only_and_settled_by_the_key(random_variables):
-    noisy = Encoder(**SIZES, scan=True, dropout=0.5, drop_path=0.5)
-    plain = Encoder(**SIZES, scan=True)
+    noisy = Encoder(L, BlockConfig(**SIZES, dropout=0.5), scan=True, drop_path=0.5)
+    plain = Encoder(L, BlockConfig(**SIZES), scan=True)
     variables = random_variables(plain, X)
 
     @jax.jit
@@ -152,7 +155,7 @@ def test_noise_in_training_only_and_settled_by_the_key(random_variables):
 
 
 def test_drop_path_rises_from_zero_at_the_first_block(random_variables):
-    encoder = Encoder(**SIZES, scan=True, drop_path=0.9)
+    encoder = Encoder(L, BlockConfig(**SIZES), scan=True, drop_path=0.9)
     variables = random_variables(encoder, X)
     rngs = {'dropout': jax.random.key(0)}
     _, calm = without_noise(encoder, variables, keep=('blocks',))

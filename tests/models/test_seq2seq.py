@@ -7,6 +7,7 @@ import pytest
 
 import vitjax
 from vitjax.errors import UserError
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.transformer import Decoder
 from vitjax.models.seq2seq import Transformer
 
@@ -210,7 +211,7 @@ def test_learned_positions_end():
 
 def test_a_decoder_with_normalised_keys_decodes_from_its_cache():
     """An option of the stack that `Transformer` does not have."""
-    decoder = Decoder(2, num_heads=2, mlp_dim=8, qk_norm=True)
+    decoder = Decoder(2, BlockConfig(num_heads=2, mlp_dim=8, qk_norm=True))
     x, context = RNG.normal(size=(2, B, T, 8)).astype(np.float32)
     shapes = jax.eval_shape(decoder.init, jax.random.key(0), x, context)
     variables = jax.tree.map(lambda s: RNG.normal(size=s.shape).astype(s.dtype), shapes)

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from random_weights import PREPROCESS, random_parameters, same
+from vitjax.training.finetuning import starting_point, starting_variables
 
 import vitjax
 from vitjax.config import read_config
@@ -17,9 +18,8 @@ from vitjax.models.registry import create_model
 from vitjax.pretrained import mae, meta, names
 from vitjax.pretrained.files import read_tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, variable_shapes
-from vitjax.pretrained.pretrained import assemble
+from vitjax.pretrained.load import assemble
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
-from vitjax.training.finetuning import starting_point, starting_variables
 
 TINY = {
     'image_size': 12,

@@ -8,7 +8,7 @@ from flax import linen as nn
 from vitjax.config import base_config, complete
 from vitjax.errors import UserError
 from vitjax.tasks import TASKS
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 
 CLASSES = 6
 LABELS = np.arange(CLASSES)
@@ -84,4 +84,4 @@ def test_values_out_of_range_are_refused(key, value):
     config.steps = 1
     config.model.update(name='vit_ti16', image_size=8, patch_size=8, in_channels=1, num_classes=10)
     with pytest.raises(UserError, match=rf'^config.task: {key} must be .*, not {float(value)}$'):
-        Experiment(complete(config, {f'task.{key}': value}), read_data=False)
+        build_experiment(complete(config, {f'task.{key}': value}), read_data=False)

@@ -8,6 +8,7 @@ from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.models.registry import create_model
 from vitjax.tasks import TASKS
+from vitjax.training.build import build_experiment
 
 TASK = TASKS['masked_autoencoding']()
 MODEL = create_model(
@@ -70,11 +71,14 @@ def test_training_hides_anew_and_evaluation_never(variables):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not vit'),
-        ({'model.name': 'mae', 'model.num_heads': '4'}, 'mae has no classes to tell apart'),
+        ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not a ViT'),
+        (
+            {'model.name': 'mae', 'model.num_heads': '4'},
+            'takes a model with num_classes, which MAE has not',
+        ),
     ],
 )
 def test_task_and_model_fit_together(recipe, changes, message):
     config = read_config(str(recipe), changes)
     with pytest.raises(UserError, match=message):
-        TASKS[config.task.name]().open_data(config)
+        build_experiment(config)

@@ -13,7 +13,7 @@ from vitjax.errors import UserError
 from vitjax.generation.translation import Translated
 from vitjax.models.seq2seq import Transformer
 from vitjax.tasks.translation import Translation
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 
 V = 11
 
@@ -98,7 +98,7 @@ def test_references_count_as_the_model_has_learned_to_write_them(monkeypatch):
     monkeypatch.setattr('vitjax.tasks.translation.translate', lambda *_, **__: found)
     pairs = [{'source': 'x', 'target': target}]
     data = SimpleNamespace(evaluation=pairs, references=pairs, preprocess=None)
-    scores = Translation(sample=1).quality(None, None, data)
+    scores = Translation(sample=1).evaluate(None, None, data)
     assert scores == pytest.approx({'bleu': 100, 'chrf': 100, 'exact_match': 1})
 
 
@@ -130,14 +130,14 @@ def test_the_mean_of_checkpoints(translator):
 )
 def test_mistakes_are_named(translation_config, changes, message):
     with pytest.raises(UserError, match=message.replace('?', r'\?')):
-        Experiment(complete(translation_config, changes))
+        build_experiment(complete(translation_config, changes))
 
 
 def test_a_run_keeps_its_tokenizer(translation_config, translator):
     """Also where it is evaluated on, or goes on with, other sentences."""
     changed = complete(translation_config, {'data.train_split': 'train[:30%]'})
     tokenizers = [
-        Experiment(changed, run=run).data.preprocess.tokenizer for run in (None, translator)
+        build_experiment(changed, run=run).data.preprocess.tokenizer for run in (None, translator)
     ]
     kept = vitjax.load(translator).preprocess.tokenizer
     assert [tokenizer.model == kept.model for tokenizer in tokenizers] == [False, True]
@@ -158,4 +158,4 @@ def test_images_are_not_given_to_a_translator(recipe):
     from vitjax.config import read_config
 
     with pytest.raises(UserError, match='classification takes a model of images'):
-        Experiment(read_config(str(recipe), {'model.name': 'transformer_tiny'}))
+        build_experiment(read_config(str(recipe), {'model.name': 'transformer_tiny'}))

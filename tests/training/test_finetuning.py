@@ -15,10 +15,11 @@ from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
 from vitjax.pretrained import runs
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.pretrained import assemble
-from vitjax.training.evaluation import Evaluator
-from vitjax.training.experiment import Experiment
+from vitjax.pretrained.load import assemble
+from vitjax.training.build import build_experiment
+from vitjax.training.evaluation import SplitEvaluator
 from vitjax.training.loop import train
+from vitjax.training.resolve import resolve
 
 RECIPE = str(Path(__file__).parents[2] / 'configs/finetune.py')
 VIT = dict(image_size=8, patch_size=4, in_channels=1, width=16, depth=2, num_heads=2, mlp_dim=32)
@@ -47,6 +48,12 @@ def mae(tmp_path_factory):
 
 
 def tuning(source, spec=RECIPE, **overrides):
+    """A config that leaves nothing open."""
+    return resolve(asked(source, spec, **overrides), needs_classes=True).config
+
+
+def asked(source, spec=RECIPE, **overrides):
+    """A config as it is read, which leaves to the weights what the recipe does."""
     return read_config(spec, SHORT | {'model.pretrained': str(source)} | overrides)
 
 
@@ -66,16 +73,19 @@ def test_the_weights_say_what_the_recipe_leaves_open(vit):
     assert {name: config.data[name] for name in PREPROCESS} == PREPROCESS
 
 
-def test_weights_are_read_once_for_the_config_and_once_to_start(vit, monkeypatch):
+def test_reading_a_config_reads_no_weights():
+    config = asked('nowhere')
+    assert (config.model.name, config.model.num_classes, config.data.mean) == (None, None, None)
+
+
+def test_weights_are_read_once(vit, monkeypatch):
     reads = []
     restore = runs.restore_variables
     monkeypatch.setattr(
         runs, 'restore_variables', lambda *args, **more: reads.append(1) or restore(*args, **more)
     )
-    config = tuning(vit, **{'model.image_size': '16'})
+    started(build_experiment(asked(vit, **{'model.image_size': '16'})))
     assert len(reads) == 1
-    started(Experiment(config))
-    assert len(reads) == 2
 
 
 def test_processes_find_each_other_before_weights_are_read(monkeypatch, command):
@@ -116,7 +126,7 @@ def test_the_command_line_has_the_last_word(vit):
 
 
 def test_a_run_starts_with_the_weights_and_a_new_head(vit):
-    experiment = Experiment(tuning(vit))
+    experiment = build_experiment(tuning(vit))
     start, expected = flat(started(experiment).variables), flat(library.load(vit).variables)
     assert start.keys() == expected.keys()
     for name, value in start.items():
@@ -129,7 +139,7 @@ def test_a_run_starts_with_the_weights_and_a_new_head(vit):
 
 def test_sizes_are_adapted_before_the_first_step(vit):
     config = tuning(vit, **{'model.image_size': '16', 'model.patch_size': '2'})
-    start = flat(started(Experiment(config)).variables)
+    start = flat(started(build_experiment(config)).variables)
     expected = flat(library.load(vit, image_size=16, patch_size=2, num_classes=10).variables)
     assert start['positions'].shape == (1, 65, 16)
     assert all(np.array_equal(start[name], expected[name]) for name in expected)
@@ -138,7 +148,7 @@ def test_sizes_are_adapted_before_the_first_step(vit):
 def test_of_a_masked_autoencoder_the_encoder_is_tuned(mae):
     config = tuning(mae)
     assert (config.model.name, config.model.pooling) == ('vit', 'mean')
-    start = flat(started(Experiment(config)).variables)
+    start = flat(started(build_experiment(config)).variables)
     encoder = library.load(mae)
     for name, value in flatten_dict(encoder.variables['params']['vit'], sep='/').items():
         np.testing.assert_array_equal(start[name], value)
@@ -158,9 +168,9 @@ def tuned(vit, tmp_path_factory):
     place = tmp_path_factory.mktemp('tuned')
     weights = shutil.copytree(vit, place / 'weights')
     config = tuning(weights)
-    metrics = train(config, place / 'run')
+    metrics = train(config, place / 'run').metrics
     with pytest.raises(Preempted):
-        train(config, place / 'stopped', lambda step: step == 2)
+        train(config, place / 'stopped', should_stop=lambda step: step == 2)
     shutil.rmtree(weights)
     return config, place, metrics
 
@@ -171,8 +181,8 @@ def test_a_tuned_run_needs_its_origin_no_more(tuned):
     assert json.loads((run / 'config.json').read_text())['model']['width'] == 16
     again = read_config(str(run / 'config.json'))
     loaded = library.load(run)
-    assert Evaluator(Experiment(again))(loaded.variables) == pytest.approx(metrics)
-    assert loaded.preprocess == Experiment(again).data.preprocess
+    assert SplitEvaluator(build_experiment(again))(loaded.variables) == pytest.approx(metrics)
+    assert loaded.preprocess == build_experiment(again).data.preprocess
     assert loaded.preprocess.facts == PREPROCESS
     library.save(loaded, place / 'saved')
     assert library.load(place / 'saved').model == loaded.model
@@ -180,13 +190,13 @@ def test_a_tuned_run_needs_its_origin_no_more(tuned):
 
 def test_evaluated_at_step_0_it_is_what_it_was(tuned):
     _, place, metrics = tuned
-    experiment = Experiment(tuning(place / 'run'))
-    assert Evaluator(experiment)(started(experiment).variables) == pytest.approx(metrics)
+    experiment = build_experiment(tuning(place / 'run'))
+    assert SplitEvaluator(experiment)(started(experiment).variables) == pytest.approx(metrics)
 
 
 def test_resumed_a_run_goes_on_with_its_own_weights(tuned):
     config, place, metrics = tuned
-    assert train(config, place / 'stopped') == metrics
+    assert train(config, place / 'stopped').metrics == metrics
     records = [(place / name / 'metrics.jsonl').read_bytes() for name in ('run', 'stopped')]
     assert records[0] == records[1]
 
@@ -195,16 +205,18 @@ def test_resumed_a_run_needs_its_origin_no_more(tuned):
     config, place, _ = tuned
     said = SHORT | {'model.pretrained': config.model.pretrained}
     assert not Path(config.model.pretrained).exists()
+
+    def resolved(overrides, run):
+        return resolve(read_config(RECIPE, overrides), run=run, needs_classes=True).config
+
     with pytest.raises(UserError, match='no such file or folder'):
-        read_config(RECIPE, said, place / 'new')
-    assert read_config(RECIPE, said, place / 'run').to_dict() == config.to_dict()
+        resolved(said, place / 'new')
+    assert resolved(said, place / 'run').to_dict() == config.to_dict()
     # What is said anew counts, and another model is not the run's.
-    again = read_config(
-        RECIPE, said | {'model.drop_path': '0.5', 'data.crop': '0.5'}, place / 'run'
-    )
+    again = resolved(said | {'model.drop_path': '0.5', 'data.crop': '0.5'}, place / 'run')
     assert (again.model.drop_path, again.data.crop, again.data.squash) == (0.5, 0.5, True)
     with pytest.raises(UserError, match='no such file or folder'):
-        read_config(RECIPE, said | {'model.name': 'vit_ti16'}, place / 'run')
+        resolved(said | {'model.name': 'vit_ti16'}, place / 'run')
 
 
 def test_weights_that_do_not_fit_leave_no_folder(vit, tmp_path):
@@ -215,11 +227,11 @@ def test_weights_that_do_not_fit_leave_no_folder(vit, tmp_path):
 
 def test_any_recipe_may_leave_the_model_to_the_weights(vit, recipe):
     said = {'model.name': 'none', 'model.pretrained': str(vit), 'model.num_classes': '10'}
-    model = read_config(str(recipe), said).model
+    model = resolve(read_config(str(recipe), said)).config.model
     # What the recipe chooses stays, such as drop_path.
     assert (model.name, model.mlp_dim, model.drop_path) == ('vit', 32, 0.2)
     with pytest.raises(UserError, match='say which weights to start from'):
-        read_config(str(recipe), {'model.name': 'none'})
+        resolve(read_config(str(recipe), {'model.name': 'none'}))
 
 
 def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
@@ -239,21 +251,21 @@ def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
         ({'model.pretrained': 'none'}, 'say which weights to start from'),
         ({'model.pretrained': 'nowhere'}, 'nowhere: no such file or folder'),
         ({'model.depht': '3'}, "unknown key of config.model 'depht'; did you mean 'depth'?"),
-        ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not vit'),
+        ({'task.name': 'masked_autoencoding'}, 'takes a model such as mae_b16, not a ViT'),
         ({'model.patch_size': '3'}, 'patch height 3 does not divide image height 8'),
         ({'model.name': 'transformer_tiny'}, 'transformer_tiny takes no images'),
     ],
 )
 def test_mistakes(vit, overrides, message):
     with pytest.raises(UserError, match=message.replace('?', r'\?')):
-        Experiment(tuning(vit, **overrides))
+        build_experiment(tuning(vit, **overrides))
 
 
 def test_weights_that_do_not_fit_are_named(vit):
     with pytest.raises(UserError, match=r'out/bias is \(2, 16\) in the checkpoint, \(3, 16\)'):
-        started(Experiment(tuning(vit, **{'model.depth': '3'})))
+        started(build_experiment(tuning(vit, **{'model.depth': '3'})))
 
 
 def test_nothing_is_left_open_without_weights(recipe):
     with pytest.raises(UserError, match='may be None only with'):
-        read_config(str(recipe), {'data.mean': 'none'})
+        resolve(read_config(str(recipe), {'data.mean': 'none'}))

@@ -17,8 +17,8 @@ import pytest
 import vitjax as library
 from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
-from vitjax.training.evaluation import Evaluator
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
+from vitjax.training.evaluation import SplitEvaluator
 from vitjax.training.loop import train
 
 # Killed when this much of the run's folder exists: path, and how many lines or entries it has.
@@ -167,15 +167,15 @@ def test_damaged_metrics_are_passed_over(recipe, tmp_path, command):
 def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
     config = read_config(f'{recipe}:cnn')
     whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
-    metrics = train(config, whole)
+    metrics = train(config, whole).metrics
     with pytest.raises(Preempted):
-        train(config, stopped, lambda step: step == 9)
+        train(config, stopped, should_stop=lambda step: step == 9)
     train(config, stopped)
     assert (stopped / 'metrics.jsonl').read_bytes() == (whole / 'metrics.jsonl').read_bytes()
     assert same_parameters(stopped, whole)
     loaded = library.load(whole).variables
     assert set(loaded) == {'params', 'batch_stats'}
-    assert Evaluator(Experiment(config))(loaded) == metrics
+    assert SplitEvaluator(build_experiment(config))(loaded) == metrics
 
 
 @pytest.mark.parametrize('item', ['model', 'training'])

@@ -2,27 +2,37 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
 
-from vitjax.config import arguments
+from vitjax.config import arguments, base_config, complete
 from vitjax.errors import UserError
+from vitjax.layers.stacks import Stacks
 from vitjax.training import optimizers
 
 NAMES = pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
 RATE = 0.1
 D, HEADS, HEAD, MLP = 8, 2, 4, 24
+STACKS = Stacks(
+    {'encoder/blocks', 'decoder/blocks'}, {'': ('class_token', 'positions', 'patch_embedding')}
+)
 
 
 def options(name, **changes):
     defaults = {key: default for key, (_, default) in arguments('optimizer', name).items()}
-    return ml_collections.ConfigDict(defaults | {'name': name} | changes)
+    return defaults | {'name': name} | changes
 
 
 def constant(step):
     return RATE
+
+
+def create(config, schedule, params, stacks=None, **given):
+    """`optimizers.create` for the parameters of this file."""
+    return optimizers.create(
+        config, schedule, params, STACKS if stacks is None else stacks, **given
+    )
 
 
 def stack(depth):
@@ -98,10 +108,10 @@ def test_a_stack_learns_as_its_layers_would(name):
     config = options(name, weight_decay=0.1, clip_norm=1.0, **changes)
     params = random_like(SHAPES, 0)
     gradients = [random_like(SHAPES, seed) for seed in (1, 2, 3)]
-    stacked = updates_of(optimizers.create(config, constant, params), params, gradients)
+    stacked = updates_of(create(config, constant, params), params, gradients)
     single = unstacked(params)
     separate = updates_of(
-        optimizers.create(config, constant, single), single, [unstacked(g) for g in gradients]
+        create(config, constant, single, Stacks()), single, [unstacked(g) for g in gradients]
     )
     assert_close(unstacked(stacked), separate, rtol=1e-4, atol=1e-5)
 
@@ -143,7 +153,7 @@ def test_equals_the_reference_on_a_plain_tree(name):
         'muon': {'nesterov': False},
     }.get(name, {})
     params, gradients = random_like(FLAT, 0), [random_like(FLAT, seed) for seed in (1, 2, 3)]
-    ours = optimizers.create(options(name, weight_decay=0.1, **changes), constant, params)
+    ours = create(options(name, weight_decay=0.1, **changes), constant, params)
     assert_close(
         updates_of(ours, params, gradients),
         updates_of(REFERENCES[name], params, gradients),
@@ -155,7 +165,7 @@ def test_equals_the_reference_on_a_plain_tree(name):
 @NAMES
 def test_state_is_a_tree_of_arrays_that_jit_keeps_as_it_is(name):
     params = random_like(SHAPES, 0)
-    transformation = optimizers.create(options(name, clip_norm=1.0), constant, params)
+    transformation = create(options(name, clip_norm=1.0), constant, params)
     state = transformation.init(params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     described = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
@@ -166,7 +176,7 @@ def test_state_is_a_tree_of_arrays_that_jit_keeps_as_it_is(name):
 @pytest.mark.parametrize('name', ['adamw', 'lamb', 'adafactor', 'muon'])
 def test_frozen_parameters_are_as_if_they_were_not_there(name):
     params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
-    frozen = optimizers.create(
+    frozen = create(
         options(name, frozen=('^encoder/', '^root'), clip_norm=1.0, weight_decay=0.1),
         constant,
         params,
@@ -176,7 +186,7 @@ def test_frozen_parameters_are_as_if_they_were_not_there(name):
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates.pop(part)))
 
     rest = {key: params[key] for key in updates}
-    alone = optimizers.create(options(name, clip_norm=1.0, weight_decay=0.1), constant, rest)
+    alone = create(options(name, clip_norm=1.0, weight_decay=0.1), constant, rest)
     expected = updates_of(alone, rest, [{key: gradients[key] for key in rest}])
     assert_close(updates, expected, rtol=1e-5, atol=1e-7)
     assert numbers_in_state(frozen, params) == numbers_in_state(alone, rest)
@@ -185,7 +195,7 @@ def test_frozen_parameters_are_as_if_they_were_not_there(name):
 def test_decay_spares_what_matches():
     params = random_like(SHAPES, 0)
     config = options('adamw', weight_decay=0.5, no_decay=('bias', 'scale', '^head/'))
-    transformation = optimizers.create(config, constant, params)
+    transformation = create(config, constant, params)
     zeros = jax.tree.map(np.zeros_like, params)
     updates = updates_of(transformation, params, [zeros])
     hidden = updates['encoder']['blocks']['mlp']['hidden']
@@ -201,7 +211,7 @@ def test_decay_spares_what_matches():
 def test_the_norm_is_clipped_over_all_parameters():
     params = random_like(SHAPES, 0)
     config = options('sgd', momentum=0.0, clip_norm=2.0)
-    updates = updates_of(optimizers.create(config, constant, params), params, [params])
+    updates = updates_of(create(config, constant, params), params, [params])
     norms = [np.linalg.norm(leaf) for leaf in jax.tree.leaves(updates)]
     assert np.linalg.norm(norms) == pytest.approx(2.0 * RATE, rel=1e-5)
 
@@ -223,7 +233,7 @@ def test_the_rate_decays_layer_by_layer(name, frozen):
     params, gradients = random_like(VIT, 0), [random_like(VIT, 1)]
     plain, decayed = (
         updates_of(
-            optimizers.create(
+            create(
                 options(name, weight_decay=0.1, frozen=frozen, layer_decay=decay), constant, params
             ),
             params,
@@ -245,18 +255,16 @@ def test_the_rate_decays_layer_by_layer(name, frozen):
 
 @pytest.mark.parametrize(
     ('params', 'stacks'),
-    [(SHAPES, 'decoder, encoder'), ({'stage': {'kernel': (3, 3, 2, D)}}, 'none')],
+    [(SHAPES, 'decoder/blocks, encoder/blocks'), ({'stage': {'kernel': (3, 3, 2, D)}}, 'none')],
 )
 def test_layer_decay_takes_one_stack(params, stacks):
     with pytest.raises(UserError, match=f'one stack of blocks, not {stacks}'):
-        optimizers.create(options('sgd', layer_decay=0.5), constant, random_like(params, 0))
+        create(options('sgd', layer_decay=0.5), constant, random_like(params, 0))
 
 
 def test_the_schedule_sets_the_step():
     params = {'weight': jnp.zeros(3)}
-    transformation = optimizers.create(
-        options('sgd', momentum=0.0), lambda step: 0.5 * (step + 1), params
-    )
+    transformation = create(options('sgd', momentum=0.0), lambda step: 0.5 * (step + 1), params)
     state, seen = transformation.init(params), []
     for _ in range(3):
         updates, state = transformation.update({'weight': jnp.ones(3)}, state, params)
@@ -284,7 +292,7 @@ MATRICES = {
 @pytest.fixture(scope='module')
 def muon_updates():
     params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
-    transformation = optimizers.create(options('muon', rms=0.2), lambda step: 1.0, params)
+    transformation = create(options('muon', rms=0.2), lambda step: 1.0, params)
     return updates_of(transformation, params, [gradients]), gradients
 
 
@@ -321,13 +329,74 @@ def test_patterns_are_checked(changes, message):
     params = random_like(SHAPES, 0)
     config = options('muon', **changes)
     if message is None:
-        optimizers.create(config, constant, params).init(params)
+        create(config, constant, params).init(params)
         return
     with pytest.raises(UserError, match=message):
-        optimizers.create(config, constant, params)
+        create(config, constant, params)
 
 
 def test_an_unknown_name_is_refused():
-    config = ml_collections.ConfigDict({'name': 'lamp'})
+    config = options('sgd') | {'name': 'lamp'}
     with pytest.raises(UserError, match="did you mean 'lamb'"):
-        optimizers.create(config, constant, {'weight': jnp.zeros(3)})
+        create(config, constant, {'weight': jnp.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('optax:nadamw', None),
+        ('optax:sgd', None),
+        ('optax:lion', None),
+        ('optax:adafactor', None),
+        ('optax:scale_by_adam', 'not a complete transformation: its updates go along the gradient'),
+        ('optax:adamx', "did you mean 'adamax"),
+        ('optax:cosine_decay_schedule', 'init_value must be given'),
+        ('os:getcwd', 'not an optimizer'),
+    ],
+)
+def test_an_import_path_is_a_complete_transformation(name, message):
+    params, config = random_like(SHAPES, 0), base_config()
+    overrides = {'optimizer.name': name, 'optimizer.learning_rate': RATE, 'steps': 1}
+    if message is not None:
+        with pytest.raises(UserError, match=message.replace('?', r'\?')):
+            create(complete(config, overrides).optimizer.to_dict(), constant, params)
+        return
+    optimizer = create(complete(config, overrides).optimizer.to_dict(), constant, params)
+    theirs = getattr(optax, name.partition(':')[2])(constant)
+    gradients = [random_like(SHAPES, seed) for seed in (1, 2)]
+    assert_close(updates_of(optimizer, params, gradients), updates_of(theirs, params, gradients))
+
+
+def test_only_what_the_config_asks_for_is_wrapped_round_a_given_optimizer():
+    params, gradients = random_like(SHAPES, 0), [random_like(SHAPES, 1)]
+    config = options('adamw', clip_norm=1.0, frozen=('^head/',), layer_decay=None)
+    config['weight_decay'] = None
+    updates = updates_of(create(config, constant, params, given=optax.sgd(RATE)), params, gradients)
+    rest = {name: tree for name, tree in gradients[0].items() if name != 'head'}
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(rest)))
+    expected = jax.tree.map(lambda x: -RATE * x / norm, rest)
+    for name, tree in expected.items():
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), updates[name], tree)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(updates['head']))
+    with pytest.raises(UserError, match='weight_decay has no effect'):
+        create(config | {'weight_decay': 0.1}, constant, params, given=optax.sgd)
+    with pytest.raises(UserError, match='go along the gradient'):
+        create(config, constant, params, given=optax.scale_by_adam())
+
+
+def test_layer_decay_reaches_a_model_in_a_model():
+    nested = {'vit': VIT, 'other': {'kernel': (3, D)}}
+    stacks = Stacks({'vit/encoder/blocks'}, {'vit': STACKS.before['']})
+    params, gradients = random_like(nested, 0), [random_like(nested, 1)]
+    plain, decayed = (
+        updates_of(
+            create(options('sgd', layer_decay=decay), constant, params, stacks), params, gradients
+        )
+        for decay in (None, 0.5)
+    )
+    for part in ('class_token', 'positions', 'patch_embedding'):
+        scaled = jax.tree.map(lambda x: x * 0.5**4, plain['vit'][part])
+        assert_close(decayed['vit'][part], scaled)
+    assert_close(decayed['other'], plain['other'])
+    with pytest.raises(UserError, match='no module declares what comes before the stack'):
+        create(options('sgd', layer_decay=0.5), constant, params, Stacks({'vit/encoder/blocks'}))

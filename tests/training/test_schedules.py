@@ -94,6 +94,6 @@ def test_a_run_too_short_for_its_warmup_is_refused():
 
 
 def test_an_unknown_name_is_refused():
-    config = ml_collections.ConfigDict({'name': 'cosin'})
+    config = {'name': 'cosin', 'warmup': 0, 'cooldown': 0}
     with pytest.raises(UserError, match="did you mean 'cosine'"):
         schedules.create(config, 1.0, total=1, warmup=0, cooldown=0)

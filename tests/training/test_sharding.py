@@ -8,13 +8,14 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from vitjax.layers.stacks import Stacks
 from vitjax.training import sharding
 
 LEARN = """
 import json, sys
 import jax
 from vitjax.config import read_config
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 from vitjax.training.sharding import to_devices
 
 recipe, *cases = sys.argv[1:]
@@ -26,7 +27,7 @@ for case in cases:
     overrides |= {'log.every': '1', 'task.mixup': '0.2'}  # which mixes images of two devices
     if model == 'vit':
         overrides['model.width'] = '64'
-    experiment = Experiment(read_config(f'{recipe}:{model}', overrides))
+    experiment = build_experiment(read_config(f'{recipe}:{model}', overrides))
     state, step = experiment.init_state(), experiment.train_step()
     batches = iter(experiment.data.train_batches(16, (0, 1)))
     losses = []
@@ -86,4 +87,5 @@ def test_eight_devices_learn_what_one_does(recipe, environment):
 )
 def test_how_parameters_are_cut(name, shape, expected):
     mesh = jax.sharding.AbstractMesh((1, 2, 2), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-    assert sharding._partition(name, shape, mesh) == expected
+    layers = Stacks({'encoder/blocks'}).is_stacked(name)
+    assert sharding._partition(name, shape, mesh, layers) == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitjax.config import read_config
-from vitjax.training.experiment import Experiment
+from vitjax.training.build import build_experiment
 from vitjax.training.sharding import to_devices
 
 
@@ -16,7 +16,7 @@ def build(recipe, model='vit', **overrides):
     overrides = {'log.every': '1'} | {
         key.replace('__', '.'): str(value) for key, value in overrides.items()
     }
-    return Experiment(read_config(f'{recipe}:{model}', quiet | overrides))
+    return build_experiment(read_config(f'{recipe}:{model}', quiet | overrides))
 
 
 @pytest.fixture(scope='module')

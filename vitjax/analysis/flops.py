@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
 
-from vitjax.models.registry import example_inputs
+from vitjax.models.contract import example_inputs
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:

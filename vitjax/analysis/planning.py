@@ -90,8 +90,7 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
     if needed > limit:  # compilers for GPUs and for several slices do not mind
         return Plan(flops, needed, limit, memory)
     program = Program(compiled.as_text())
-    precision = experiment.config.precision
-    passes = 1 if precision.compute == 'bfloat16' else _PASSES[precision.matmul]
+    passes = 1 if experiment.compute == 'bfloat16' else _PASSES[experiment.matmul]
     collectives, traffic = program.collective_bytes(), program.memory_bytes()
     network = program.network_bytes(topology.devices_a_slice) if topology.slices > 1 else 0
     # What GPUs send to other machines is a part of their collectives.

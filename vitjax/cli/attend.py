@@ -25,13 +25,13 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.analysis.attention import attention_maps, draw_attention
     from vitjax.analysis.drawing import check_picture
     from vitjax.errors import UserError
-    from vitjax.models.registry import example_inputs, translates
+    from vitjax.models.contract import example_inputs
 
     if len(args.images) > MOST:
         raise UserError(f'{len(args.images)} images are too many for one picture of {MOST}')
     check_picture(args.output)
     pretrained = vitjax.load(args.checkpoint)
-    if translates(pretrained.model):
+    if not hasattr(pretrained.preprocess, 'pixels'):
         raise UserError(
             f'{args.checkpoint} holds a model of sentences; use vitjax translate --attention'
         )

@@ -38,16 +38,17 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.cli import measuring
     from vitjax.config import complete
     from vitjax.errors import UserError
-    from vitjax.models.registry import create_model, translates
+    from vitjax.models.registry import create_model
+    from vitjax.protocols import Decodes
 
     if args.steps < 1:
         raise UserError(f'--steps must be at least 1, not {args.steps}')
     model = create_model(args.model)
     with tempfile.TemporaryDirectory() as folder:
-        config = _sentences(args) if translates(model) else _images(args, model, folder)
+        config = _sentences(args) if isinstance(model, Decodes) else _images(args, model, folder)
         config.update(batch_size=args.batch_size, steps=args.steps)
         config = complete(config, args.overrides)
-        if not translates(model):
+        if not isinstance(model, Decodes):
             write_photographs(Path(folder), 2 if args.no_input else 32, PHOTOGRAPH)
         results = measuring.measure(config, args.steps, with_input=not args.no_input)
     print(json.dumps(results) if args.json else _table(results))
@@ -72,7 +73,7 @@ def _images(args: argparse.Namespace, model, folder: str):
 def _sentences(args: argparse.Namespace):
     """Packed sentences of the phrasebook; positions and norms as MarianMT has them, to compare."""
     from vitjax.config import base_config
-    from vitjax.models.registry import SENTENCE
+    from vitjax.models.seq2seq import SENTENCE
 
     config = base_config()
     config.task.name = 'translation'

@@ -17,7 +17,8 @@ from vitjax.analysis.input_peers import INPUT_PEERS, batches_of_peer
 from vitjax.analysis.peers import PEERS, import_peer, steps_of_peer
 from vitjax.cli.bench import IMPORTS
 from vitjax.errors import UserError
-from vitjax.models.registry import SENTENCE
+from vitjax.models.seq2seq import SENTENCE
+from vitjax.training.build import build
 from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
@@ -33,7 +34,7 @@ def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) ->
       rounds: how often each step is timed.
       with_input: whether reading is measured, which is of images alone.
     """
-    experiment = Experiment(config)
+    config, experiment = build(config)
     batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
     batch = next(batches)
     ours = _Steps(experiment, batch)
@@ -71,7 +72,7 @@ class _Steps:
         parts = ('trace', 'compile', 'run')
         self.clock = dict(zip(parts, np.diff(times).tolist(), strict=True))
         self.temporary_bytes = self._train.memory_analysis().temp_size_in_bytes
-        names = (*experiment.task.metric_names, 'examples')
+        names = (*experiment.metric_names, 'examples')
         self._sums = {name: jnp.zeros(2) for name in names}
         self._forward = experiment.eval_step()
 

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     import vitjax
     from vitjax.analysis.flops import model_cost
     from vitjax.errors import unknown
-    from vitjax.models.registry import SENTENCE
+    from vitjax.models.contract import example_inputs
 
     names = vitjax.list_models(args.pattern) or vitjax.list_models(f'*{args.pattern}*')
     if not names:
@@ -32,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
             row = {'name': name, 'image_size': image_size}
             print(json.dumps(row | {'parameters': parameters, 'flops': flops}), flush=True)
         else:
-            size = str(image_size or f'{SENTENCE} tokens')
+            size = str(image_size or f'{example_inputs(model)[0].shape[1]} tokens')
             print(f'{name:<26}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
     return 0

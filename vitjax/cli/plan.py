@@ -51,9 +51,9 @@ def _plan(config, topology, devices) -> dict:
     import dataclasses
 
     from vitjax.analysis.planning import plan_step
-    from vitjax.training.experiment import Experiment
+    from vitjax.training.build import build
 
-    experiment = Experiment(config, devices, read_data=False)
+    config, experiment = build(config, devices, read_data=False)
     plan = plan_step(experiment, topology)
     return {
         'model': config.model.name,

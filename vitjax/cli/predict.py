@@ -1,4 +1,4 @@
-"""Prints the most likely labels of images, a line an image: file, then label and probability.
+"""Prints what a model predicts for images, a line an image: file, then the most likely labels.
 
 An image that cannot be read is an error, after which the others are answered.
 """
@@ -13,6 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
     parser.add_argument('--top', type=int, default=5, help='how many labels (default 5)')
     parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument(
+        '--allow_code',
+        action='store_true',
+        help='import code that a run of the Hub or a bucket names',
+    )
     parser.add_argument('--json', action='store_true', help='one JSON object a line')
 
 
@@ -22,22 +27,23 @@ def run(args: argparse.Namespace) -> int:
 
     import vitjax
     from vitjax.errors import CorruptExample, UserError
-    from vitjax.models.registry import translates
+    from vitjax.models.contract import call_options
+    from vitjax.tasks import make_task
 
     if args.top < 1 or args.batch_size < 1:
         raise UserError('--top and --batch_size must be at least 1')
     # A file's name may hold what the terminal cannot show.
     sys.stdout.reconfigure(errors='backslashreplace')
-    pretrained = vitjax.load(args.checkpoint)
-    if translates(pretrained.model):
+    pretrained = vitjax.load(args.checkpoint, allow_code=args.allow_code)
+    if not hasattr(pretrained.preprocess, 'pixels'):
         raise UserError(f'{args.checkpoint} holds a model of sentences; use vitjax translate')
+    task = make_task(pretrained.info['config']['task'])
+    task.check_predicts(pretrained.model, args.checkpoint)
     model, labels = pretrained.model, pretrained.labels
-    if not getattr(model, 'num_classes', 0):
-        raise UserError(f'{args.checkpoint} has no classes; fine-tune it with configs/finetune.py')
 
     @jax.jit
-    def probabilities(variables, images):
-        return jax.nn.softmax(model.apply(variables, images))
+    def predict(variables, images):
+        return task.predict(model.apply(variables, images, **call_options(model, False)))
 
     code = 0
     size = min(args.batch_size, len(args.images))
@@ -55,17 +61,11 @@ def run(args: argparse.Namespace) -> int:
         # The same shape for every batch, so that it compiles once.
         images = np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
         images = pretrained.preprocess.normalise(images)
-        for (path, _), scores in zip(
-            found, np.asarray(probabilities(pretrained.variables, images)), strict=False
-        ):
-            best = [
-                (labels[k] if labels else str(k), float(scores[k]))
-                for k in np.argsort(-scores, kind='stable')[: args.top]
-            ]
-            if args.json:
-                top = [{'label': label, 'probability': score} for label, score in best]
-                print(json.dumps({'image': path, 'top': top}), flush=True)
-            else:
-                text = '  '.join(f'{label} {score:.3f}' for label, score in best)
-                print(f'{path}  {text}', flush=True)
+        predicted = jax.device_get(predict(pretrained.variables, images))
+        for row, (path, _) in enumerate(found):
+            one = {name: values[row] for name, values in predicted.items()}
+            text, answer = task.answer(one, labels, args.top)
+            print(
+                json.dumps({'image': path} | answer) if args.json else f'{path}  {text}', flush=True
+            )
     return code

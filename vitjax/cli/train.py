@@ -31,20 +31,19 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.config import read_config
     from vitjax.files import to_path
 
-    # Before the config is read, which may take reading weights, and so JAX's devices.
-    _join(args)
     # Before the rest is imported, so that a mistake in the config answers at once.
     workdir = to_path(args.workdir)
-    config = read_config(args.config, args.overrides, workdir)
+    config = read_config(args.config, args.overrides)
+    _join(args)
 
     import jax
 
     from vitjax.training.loop import train
 
     with _stop_on_signals() as should_stop:
-        metrics = train(config, workdir, should_stop)
+        result = train(config, workdir, should_stop=should_stop)
     if jax.process_index() == 0:
-        _conclude(workdir, config, metrics)
+        _conclude(workdir, result)
     return 0
 
 
@@ -119,21 +118,14 @@ def _stop_on_signals():
             signal.signal(number, handler)
 
 
-def _conclude(workdir: Path, config: Any, metrics: dict[str, float]) -> None:
+def _conclude(workdir: Path, result: Any) -> None:
     """The result on stdout, and what to type next."""
     shown = '  '.join(
         f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}'
-        for name, value in metrics.items()
+        for name, value in result.metrics.items()
     )
-    print(f'{config.data.eval_split} {shown}')
+    experiment = result.experiment
+    print(f'{experiment.eval_split} {shown}')
     print(f'run: {workdir}')
-    example = workdir / 'examples' / 'source.txt'
-    if example.exists():
-        command = ['vitjax', 'translate', '--checkpoint', workdir, example.read_text().strip()]
-    elif config.task.name == 'masked_autoencoding':
-        command = ['vitjax', 'train', '--config', 'configs/finetune.py', '--workdir']
-        command += [f'{workdir}-tuned', f'--config.model.pretrained={workdir}']
-        command += [f'--config.data.{k}={v}' for k in ('name', 'path') if (v := config.data[k])]
-    else:
-        command = ['vitjax', 'predict', '--checkpoint', workdir, *(workdir / 'examples').glob('*')]
-    print(f'next: {shlex.join(map(str, command))}')
+    if command := experiment.task.next_command(workdir):
+        print(f'next: {shlex.join(map(str, command))}')

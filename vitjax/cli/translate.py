@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     import vitjax
     from vitjax.generation.translation import translate
-    from vitjax.models.registry import translates
+    from vitjax.protocols import Decodes
 
     # Before the model is loaded, so that a mistake answers at once.
     texts = _checked(args.texts)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture(args.attention)
         font_for(''.join(texts))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
-    if not translates(pretrained.model):
+    if not isinstance(pretrained.model, Decodes):
         raise UserError(f'{args.checkpoint} holds no model that translates')
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
 

@@ -1,7 +1,11 @@
-"""Every key of a config: its type, its range, its default and what it means."""
+"""Every key of a config: its type, its range, its default and what it means.
+
+Where a part has a `name`, it is a built-in short name or an import path 'package.module:Attr', and the
+arguments of what it names are further keys of the part.
+"""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from vitjax.config.types import Count, Duration, Fraction, NotNegative, Positive, Range
 
@@ -13,20 +17,25 @@ Filter = Literal['nearest', 'box', 'bilinear', 'hamming', 'bicubic', 'lanczos'] 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    name: str = 'classification'  # what is learned; its own arguments follow, see vitjax/tasks
+    # What is learned: classification, masked_autoencoding, translation; see vitjax/tasks.
+    # Here and for the other parts with a name, None: an object that was given in Python.
+    name: str | None = 'classification'
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    # `vitjax models` lists the names; the constructor's arguments follow. None: what `pretrained` is.
+    # `vitjax models` lists the names; the constructor's arguments follow. `num_classes` is None for the
+    # number of the data's classes. Name None: what `pretrained` is.
     name: str | None = 'vit_ti16'
     pretrained: str | None = None  # weights to start from, as `vitjax.load` takes them
+    # Submodules that start from other weights: {'vit': 'runs/simclr'}, path of the submodule -> source.
+    load: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     # digits, idx, cifar, folder; for translation phrasebook, parallel, libreoffice; or tfds:NAME
-    name: str = 'digits'
+    name: str | None = 'digits'
     path: str | None = None  # folder of the data; for tfds its data_dir
     train_split: str = 'train'  # parts as TFDS writes them: 'train[:90%]', 'train[10:20]+test'
     eval_split: str = 'test'
@@ -53,22 +62,17 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    crop: tuple[float, float] | None = None  # random-resized: least, greatest share of the area
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # and least and greatest width / height
-    fast: bool = False  # JPEGs in two thirds of the time, without antialiasing; see README
-    flip: bool = False  # left to right, for half of the examples
-    shift: Annotated[int, Range(low=0)] = 0  # at most so many pixels each way; whole ones, if alone
-    rotate: NotNegative = 0.0  # at most so many degrees each way
-    scale: NotNegative = 0.0  # height and width each larger or smaller by at most this share
-    # (operations an image, their magnitude from 0 to 1), see vitjax/data/randaugment.py
-    randaugment: tuple[Count, Fraction] | None = None
+    name: str | None = 'standard'  # see vitjax/data/transforms.py; what changes training examples
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    name: str = 'adamw'  # sgd, adam, adamw, lamb, lion, adafactor, muon; its own arguments follow
+    # sgd, adam, adamw, lamb, lion, adafactor, muon. An import path names a function that returns a
+    # complete optax transformation, such as 'optax:nadamw': it has its own weight decay.
+    name: str | None = 'adamw'
     learning_rate: NotNegative = 1e-3  # the peak that the schedule scales
-    weight_decay: NotNegative = 0.0  # decoupled: times the learning rate, as in AdamW
+    # Decoupled: times the learning rate, as in AdamW. None: none, or the default of an import path's.
+    weight_decay: NotNegative | None = None
     # Regular expressions, searched in parameter names such as 'encoder/blocks/mlp/out/kernel':
     no_decay: tuple[str, ...] = ('bias$', 'scale$', 'tokens?$', 'positions$')
     frozen: tuple[str, ...] = ()  # these stay as they are
@@ -81,7 +85,8 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    name: str = 'cosine'  # constant, cosine, linear, rsqrt; its own arguments follow
+    # constant, cosine, linear, rsqrt. An import path names a function that returns an optax schedule.
+    name: str | None = 'cosine'
     warmup: Duration = 0  # linear from 0
     cooldown: Duration = 0  # linear to 0 at the end
 
@@ -93,10 +98,28 @@ class Eval:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Keys of each entry of `evals`: an evaluation besides that of the task."""
+
+    name: str | None = None  # metrics, few_shot, knn; None: the name of the entry
+    every: Duration | None = None  # None: as `eval.every`
+    split: str | None = None  # None: `data.eval_split`
+    data: dict[str, Any] | None = None  # keys of `data` that differ, such as {'path': ...}
+
+
+@dataclasses.dataclass(frozen=True)
+class Callback:
+    """Keys of each entry of `callbacks`, which are called at logs, evaluations and checkpoints."""
+
+    name: str | None = None  # wandb, mlflow, predictions; None: the name of the entry
+
+
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
     every: Duration | None = '1 epoch'  # None: at the end only
     keep: Count = 2  # the newest so many
-    best: str | None = None  # a metric of the evaluation, as 'accuracy' or '-loss' (less is better)
+    # A metric of the evaluation, as 'accuracy' or '-loss' (less is better), or of `evals`: 'knn/accuracy'.
+    best: str | None = None
     keep_best: Count = 1  # the best so many, if `best` is given
 
 
@@ -104,6 +127,8 @@ class Checkpoint:
 class Log:
     every: Duration = 50
     tensorboard: bool = True
+    # Steps (from, to) of which a trace is written to the run's folder `profile`, for TensorBoard or Perfetto.
+    profile: tuple[Count, Count] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +156,16 @@ class Config:
     data: Data = Data()
     text: Text = Text()
     batch_size: Count = 128  # examples a step, over all devices and hosts
-    steps: Annotated[int, Range(1, 2**31 - 1)] | None = (
-        None  # how long to train: one of these three
-    )
+    # How long to train: one of these three; if all are None, an epoch.
+    steps: Annotated[int, Range(1, 2**31 - 1)] | None = None
     epochs: Annotated[float, Range(low=1e-6)] | None = None
     examples: Count | None = None
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augment: Augment = Augment()
     eval: Eval = Eval()
+    evals: dict[str, Evaluation] = dataclasses.field(default_factory=dict)
+    callbacks: dict[str, Callback] = dataclasses.field(default_factory=dict)
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
     precision: Precision = Precision()

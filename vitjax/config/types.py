@@ -1,12 +1,15 @@
 """Types of config values: ranges, and bringing a value or a text to a type."""
 
 import ast
+import builtins
 import dataclasses
+import functools
 import inspect
 import math
+import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from vitjax.errors import UserError
@@ -44,19 +47,142 @@ Fraction = Annotated[float, Range(0, 1)]
 Duration = Annotated[int, Range(low=0)] | str
 
 
-def signature(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """Keyword arguments that a config may set: those with a default and an annotation of plain values."""
-    found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        kind = parameter.annotation
-        if parameter.default is parameter.empty or name in ('parent', 'name') or kind is Any:
+class _Required:
+    """The default of an argument that has none: a config must give it a value."""
+
+    def __repr__(self):
+        return 'REQUIRED'
+
+
+REQUIRED = _Required()
+
+_PLAIN = (bool, int, float, str)
+
+
+def signature(
+    target: Callable[..., Any], reserved: Collection[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Keyword arguments that a config may set: name -> (type, default or REQUIRED).
+
+    They are those whose annotation, or without one whose default, is of plain values: numbers, texts, None,
+    `Literal`, and sequences and mappings of them. What else a union names, such as a callable, cannot be
+    written in a config and is left out of it.
+
+    Args:
+      target: a class, dataclass, Flax module, function or `functools.partial` of one.
+      reserved: names of arguments that the caller gives itself.
+
+    Raises:
+      UserError: an argument has no default, and no type that a config can hold.
+    """
+    hints = _type_hints(target)
+    found, parameters = {}, inspect.signature(target).parameters
+    if 'parent' in parameters:  # of a Flax module
+        reserved = (*reserved, 'parent', 'name')
+    for name, parameter in parameters.items():
+        if name in reserved or parameter.kind in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+            inspect.Parameter.POSITIONAL_ONLY,
+        ):
             continue
-        found[name] = (kind, parameter.default)
+        default = parameter.default
+        annotation = hints.get(name, parameter.annotation)
+        if annotation is parameter.empty:
+            kind = Any if default is parameter.empty else _type_of(default)
+        else:
+            kind = _plain(annotation)
+        if default is parameter.empty:
+            if kind is None:
+                shown = getattr(target, '__qualname__', repr(target))
+                raise UserError(
+                    f'{shown}: argument {name!r} has no default, and a config cannot hold its type '
+                    f'{annotation}'
+                )
+            default = REQUIRED
+        if kind is not None:
+            found[name] = (kind, default)
     return found
 
 
-def parse(key: str, kind: Any, text: str) -> Any:
-    """The value that a command-line text stands for, given the key's type."""
+def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations with those evaluated that are written as text, as far as they can be."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not isinstance(target, type):
+        targets = [target if hasattr(target, '__annotations__') else type(target).__call__]
+    elif '__init__' in target.__dict__ and not dataclasses.is_dataclass(target):
+        targets = [target.__init__]
+    else:
+        targets = [target, target.__init__]
+    hints = {}
+    for each in targets:
+        try:
+            hints |= typing.get_type_hints(each, include_extras=True)
+        except Exception:  # one annotation that cannot be evaluated fails them all
+            hints |= _each_hint(each)
+    return hints
+
+
+def _each_hint(target: Any) -> dict[str, Any]:
+    hints = {}
+    for owner in reversed(target.__mro__) if isinstance(target, type) else [target]:
+        names = vars(sys.modules.get(owner.__module__, builtins))
+        for name, annotation in getattr(owner, '__annotations__', {}).items():
+            try:
+                hints[name] = eval(annotation, names) if isinstance(annotation, str) else annotation
+            except Exception:
+                hints.pop(name, None)
+    return hints
+
+
+def _type_of(default: Any) -> Any:
+    """The type of an argument without annotation, by its default; None if it is not plain."""
+    if default is None:
+        return Any
+    if type(default) in _PLAIN:
+        return type(default)
+    return Any if _is_plain(default) else None
+
+
+def _plain(kind: Any) -> Any:
+    """The part of a type that a config can hold; None if there is none."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (*_PLAIN, Any, None, type(None)) or origin is Literal:
+        return type(None) if kind is None else kind
+    if origin is Annotated:
+        inner = _plain(parts[0])
+        return None if inner is None else Annotated[(inner, *parts[1:])]
+    if origin in (typing.Union, types.UnionType):
+        inner = [part for part in map(_plain, parts) if part is not None]
+        if not inner or inner == [type(None)]:
+            return None
+        return typing.Union[tuple(inner)]  # noqa: UP007
+    sequence = origin or kind
+    if sequence is tuple:
+        inner = [part if part is Ellipsis else _plain(part) for part in parts] or [Any, ...]
+        return None if None in inner else tuple[tuple(inner)]
+    if sequence in (list, Sequence, Iterable, Collection):
+        inner = _plain(parts[0]) if parts else Any
+        return None if inner is None else tuple[inner, ...]
+    if sequence in (dict, Mapping):
+        key, value = (_plain(part) for part in parts or (Any, Any))
+        return None if key is None or value is None else dict[key, value]
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, (*value, *value.values())))
+    return value is None or isinstance(value, _PLAIN)
+
+
+def parse(key: str, kind: Any, text: Any) -> Any:
+    """The value that a command-line text stands for, given the key's type; another value is checked."""
+    if not isinstance(text, str):
+        return checked(key, kind, text)
     words = {'true': True, 'false': False, 'none': None}
     try:
         value = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
@@ -85,11 +211,19 @@ def checked(key: str, kind: Any, value: Any) -> Any:
 
 def _fit(kind: Any, value: Any) -> tuple[bool, Any]:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return _is_plain(value), tuple(value) if isinstance(value, list) else value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            return False, value
+        pairs = [(_fit(parts[0], k), _fit(parts[1], v)) for k, v in value.items()]
+        return all(k[0] and v[0] for k, v in pairs), {k[1]: v[1] for k, v in pairs}
     if origin is Annotated:
         fits, value = _fit(parts[0], value)
         return fits and all(value in bound for bound in parts[1:]), value
     if origin in (typing.Union, types.UnionType):
-        for part in parts:
+        # A value that is of one of the types stays as it is: 1.0 is no int where a float is allowed.
+        for part in sorted(parts, key=lambda part: type(value) is not part):
             fits, fitted = _fit(part, value)
             if fits:
                 return True, fitted
@@ -135,4 +269,8 @@ def _words(kind: Any) -> str:
         return ' or '.join(map(repr, parts))
     if origin is tuple:
         return f'({", ".join("..." if part is Ellipsis else _words(part) for part in parts)})'
+    if origin is dict:
+        return f'{{{_words(parts[0])}: {_words(parts[1])}}}'
+    if kind is Any:
+        return 'a plain value'
     return 'None' if kind in (None, type(None)) else kind.__name__

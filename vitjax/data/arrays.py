@@ -1,6 +1,8 @@
-"""A source whose images lie in memory."""
+"""A source whose examples are in memory."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,26 +11,38 @@ from vitjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """Images and labels in memory, as a source.
+    """Images and what belongs to each, in memory, as a source.
+
+    An example has the keys 'image', 'label' if there are labels, and those of `more`.
 
     Attributes:
       name: for messages.
-      images: uint8 [N, H, W, C].
-      labels_of: integers [N], the class of each image.
-      labels: names of the classes.
+      images: [N, H, W, C], uint8, uint16 or float.
+      labels_of: [N, ...], the class of each image, or another target such as a float; None for none.
+      labels: names of the classes, which `labels_of` then numbers; None if there are no classes.
+      more: further keys of an example -> array [N, ...].
 
     Raises:
-      UserError: there is no image, or a label names no class.
+      UserError: there is no image, arrays differ in their lengths, or a label names no class.
     """
 
     name: str
     images: np.ndarray
-    labels_of: np.ndarray
-    labels: tuple[str, ...]
+    labels_of: np.ndarray | None = None
+    labels: tuple[str, ...] | None = None
+    more: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not len(self.images):
             raise UserError(f'{self.name} holds no images')
+        targets = {} if self.labels_of is None else {'labels_of': self.labels_of}
+        for key, array in {**targets, **self.more}.items():
+            if len(array) != len(self.images):
+                raise UserError(
+                    f'{self.name} has {len(self.images)} images, but {len(array)} of {key!r}'
+                )
+        if self.labels is None or self.labels_of is None:
+            return
         outside = np.flatnonzero((self.labels_of < 0) | (self.labels_of >= len(self.labels)))
         if len(outside):
             raise UserError(
@@ -39,8 +53,11 @@ class Arrays:
     def __len__(self):
         return len(self.images)
 
-    def __getitem__(self, index):
-        return {'image': self.images[index], 'label': int(self.labels_of[index])}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = {'image': self.images[index]}
+        if self.labels_of is not None:
+            example['label'] = self.labels_of[index]
+        return example | {key: array[index] for key, array in self.more.items()}
 
     def describe(self, index: int) -> str:
         return f'image {index} of {self.name}'

@@ -1,6 +1,7 @@
 """Images as numpy arrays: decoding files, and cutting the wanted part out at the wanted size.
 
-Images are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA).
+Images of files are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA). Arrays may also be uint16 or float32,
+with any number of channels, and stay so.
 """
 
 import dataclasses
@@ -79,12 +80,14 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
     """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
 
     Args:
-      image: path, bytes of a file, `EncodedImage`, PIL image, or an array, uint8 [H, W] or [H, W, C].
-      channels: 1, 3 or 4; None keeps gray, colour and transparency as they are.
+      image: path, bytes of a file, `EncodedImage`, PIL image, or an array [H, W] or [H, W, C], uint8, uint16
+        or float.
+      channels: those of the result; None keeps them as they are. Of 1, 3 and 4 channels of 8 bits each can
+        be made of each other, and of one channel several equal ones.
       cut: what part is wanted, and its size; None for the whole image.
 
     Returns:
-      uint8 [H, W, C].
+      [H, W, C], uint8; of an array its dtype, float32 for other floats.
 
     Raises:
       CorruptExample: not an image, a damaged one, or no such file.
@@ -161,20 +164,47 @@ def _from_picture(picture, channels, cut):
 
 def _from_array(image, channels, cut):
     image = image[..., None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[-1] not in _MODES or image.dtype != np.uint8:
+    if image.ndim != 3 or 0 in image.shape or not _is_pixels(image.dtype):
         raise UserError(
-            f'an image is uint8 [height, width, 1, 3 or 4], got {image.dtype} {list(image.shape)}'
+            f'an image is [height, width, channels], uint8, uint16 or float, got {image.dtype} '
+            f'{list(image.shape)}'
         )
+    if image.dtype.kind == 'f':
+        image = image.astype(np.float32, copy=False)
     height, width, present = image.shape
+    is_picture = image.dtype == np.uint8 and present in _MODES
     if cut is not None:
         box = cut.choose_box(height, width)
         if cut.size != (height, width) or box != (0, 0, height, width):
-            image = to_array(_resized(to_picture(image), box, cut))
+            if is_picture:
+                image = to_array(_resized(to_picture(image), box, cut))
+            else:
+                image = _resized_channels(image, box, cut)
     if channels in (None, present):
         return image
-    if (present, channels) == (1, 3):
-        return np.repeat(image, 3, axis=-1)
+    if present == 1 and not (is_picture and channels == 4):
+        return np.repeat(image, channels, axis=-1)
+    if not is_picture or channels not in _MODES:
+        raise UserError(
+            f'an image has {present} channels of {image.dtype}, of which no {channels} can be made'
+        )
     return to_array(to_picture(image).convert(_MODES[channels]))
+
+
+def _is_pixels(dtype: np.dtype) -> bool:
+    return dtype in (np.uint8, np.uint16) or dtype.kind == 'f'
+
+
+def _resized_channels(image, box, cut):
+    """Any dtype and number of channels, each channel as a picture of floats."""
+    channels = [
+        np.asarray(_resized(Image.fromarray(channel), box, cut))
+        for channel in np.moveaxis(image.astype(np.float32), -1, 0)
+    ]
+    resized = np.stack(channels, axis=-1)
+    if image.dtype.kind == 'f':
+        return resized
+    return resized.round().clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 def _resized(picture, box, cut):

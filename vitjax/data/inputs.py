@@ -1,104 +1,246 @@
-"""What a task takes from `config.data`: opened, checked, and ready to be batched."""
+"""The data of a run: what a task opens, ready to be batched."""
 
 import dataclasses
 import io
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
-import ml_collections
+import numpy as np
+from flax import linen as nn
 
+from vitjax import registry
 from vitjax.config import PREPROCESSING
-from vitjax.data.images import decode, to_picture
-from vitjax.data.pipeline import eval_batches, reading, train_batches
+from vitjax.data.images import EncodedImage, decode, to_picture
+from vitjax.data.pipeline import eval_batches, stream_batches, train_batches
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.sources import SOURCES, UNREAD, Source, check_name, open_source
-from vitjax.data.transforms import EvalImages, TrainImages
+from vitjax.data.sources import UNREAD, Splits, is_stream, open_split, open_splits
+from vitjax.data.transforms import Preprocessed, make_augment, to_arrays, unchanged
 from vitjax.errors import CorruptExample, UserError
 from vitjax.files import read_json, write_atomically
 
+Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
+
 
 @dataclasses.dataclass(frozen=True)
-class ImageData:
-    """Labelled images for training and for evaluation.
+class DataOptions:
+    """What a task needs to know to open the data of a run.
 
     Attributes:
-      train: source of the training examples, or `UNREAD`.
-      evaluation: source of the evaluation examples.
-      preprocess: how pixels become what the model takes.
-      labels: names of the classes, None if the data has none.
-      config: the run's config.
+      keys: `config.data`.
+      text: `config.text`.
+      augment: `config.augment`, whose `name` may also be a callable (example, rng) -> example.
+      seed: of the run.
+      model: that is trained or evaluated.
+      splits: of the data set, if they are open already; else `keys['name']` is opened.
+      run: folder of a run that goes on or is evaluated, whose tokenizer and labels count; None for none.
+      training: whether the data to train on are needed.
+      read: False: nothing is read, and an epoch is as long as ImageNet's; for planning.
     """
 
-    train: Source
-    evaluation: Source
-    preprocess: Preprocess
+    keys: Mapping[str, Any]
+    text: Mapping[str, Any]
+    augment: Mapping[str, Any]
+    seed: int
+    model: nn.Module
+    splits: Splits | None = None
+    run: Path | None = None
+    training: bool = True
+    read: bool = True
+
+    def open(self, split: str, languages: tuple[str, str] | None = None) -> Any:
+        """A split of the data set, by its name in TFDS syntax."""
+        splits = self.splits
+        if splits is None:
+            splits = open_splits(self.keys['name'], self.keys, languages)
+        return open_split(splits, split, self.keys['name'] or 'data', self.keys['path'])
+
+    def open_both(self, languages: tuple[str, str] | None = None) -> tuple[Any, Any]:
+        """The source to train on, `UNREAD` where it is not needed, and that to evaluate on."""
+        if not self.read:
+            if self.splits is None:
+                registry.find('data', self.keys['name'])  # which refuses an unknown name
+            return UNREAD, UNREAD
+        splits = self.splits
+        if splits is None:
+            splits = open_splits(self.keys['name'], self.keys, languages)
+        opened = dataclasses.replace(self, splits=splits)
+        train = opened.open(self.keys['train_split']) if self.training else UNREAD
+        return train, opened.open(self.keys['eval_split'])
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How examples are read: arguments of `train_batches` and `eval_batches`."""
+        return {name: self.keys[name] for name in ('skip_corrupt', 'threads', 'workers')}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleData:
+    """Examples for training and for evaluation, most often of images.
+
+    Each key of what the transforms return is an array of the batches; images are normalised on the device.
+
+    Attributes:
+      train: source of the training examples, or a stream of them, or `UNREAD`.
+      evaluation: source of the evaluation examples.
+      train_transform, eval_transform: (example, rng) -> arrays.
+      preprocess: how pixels become what the model takes; None where examples have no image.
+      images: keys of the images.
+      labels: names of the classes, None if the data has none.
+      seed: of the run.
+      reading: how examples are read, see `DataOptions.reading`.
+      unread: shapes and dtypes of an example where none is read.
+    """
+
+    train: Any
+    evaluation: Any
+    train_transform: Transform
+    eval_transform: Transform
+    preprocess: Preprocess | None
+    images: tuple[str, ...]
     labels: tuple[str, ...] | None
-    config: ml_collections.ConfigDict
-
-    @property
-    def num_classes(self) -> int | None:
-        """Classes that the model tells apart; None if it tells none."""
-        return self.config.model.get('num_classes')
-
-    @property
-    def model_inputs(self) -> tuple[jax.Array, ...]:
-        """Zeros of the shapes with which the model is initialised."""
-        return (jnp.zeros((1, *self.preprocess.image_size, self.preprocess.channels)),)
+    seed: int
+    reading: Mapping[str, Any]
+    unread: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` examples each."""
-        return train_batches(
+        make = stream_batches if is_stream(self.train) else train_batches
+        return make(
             self.train,
-            TrainImages(self.preprocess, self.config.augment, self.num_classes),
+            self.train_transform,
             batch_size=batch_size,
-            seed=self.config.seed,
+            seed=self.seed,
             shard=shard,
-            **reading(self.config.data),
+            **self.reading,
         )
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Every example once, in batches of this host's part; padding is masked."""
         return eval_batches(
-            self.evaluation,
-            EvalImages(self.preprocess, self.num_classes),
-            batch_size=batch_size,
-            shard=shard,
-            **reading(self.config.data),
+            self.evaluation, self.eval_transform, batch_size=batch_size, shard=shard, **self.reading
         )
 
     def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """A batch as the model takes it; part of the jitted step."""
-        return batch | {'image': self.preprocess.normalise(batch['image'])}
+        if self.preprocess is None:
+            return batch
+        keys = [key for key in self.images if key in batch]
+        return batch | {key: self.preprocess.normalise(batch[key]) for key in keys}
 
-    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a training batch of all hosts holds."""
-        size = self.preprocess.image_size
-        image = (batch_size, *size, self.preprocess.channels)
-        return {
-            'image': jax.ShapeDtypeStruct(image, jnp.uint8),
-            'label': jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-            'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
+    def batch_shapes(self, batch_size: int, train: bool = True) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a batch of all hosts holds, by the first example that can be read."""
+        shapes = {
+            key: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
+            for key, array in (self.unread or self._first_example(train)).items()
         }
+        return shapes | {'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
 
-    def save(self, folder: Path) -> None:
-        """Writes what later use needs: preprocessing, labels, and a test image to try."""
-        self.preprocess.save(folder)
-        write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
-        for index in range(len(self.evaluation)):
-            example = self.evaluation[index]
+    def _first_example(self, train: bool) -> Mapping[str, np.ndarray]:
+        transform = self.train_transform if train else self.eval_transform
+        if train and is_stream(self.train):
+            iterator = iter(self.train)
             try:
-                pixels = decode(example['image'], self.preprocess.channels)
+                return transform(next(iterator), np.random.default_rng(0))
+            finally:
+                iterator.close()
+        source = self.train if train and self.train is not UNREAD else self.evaluation
+        for index in range(len(source)):
+            try:
+                return transform(source[index], np.random.default_rng(0))
             except CorruptExample:
                 continue
-            label = self.labels[example['label']] if self.labels else str(example['label'])
-            name = re.sub(r'\W+', '_', label)
+            except UserError as error:
+                raise UserError(f'{source.describe(index)}: {error}') from error
+        raise UserError(f'{source.name}: not one of {len(source)} examples can be read')
+
+    def save(self, folder: Path) -> None:
+        """Writes what later use needs: labels, and of images preprocessing and one to try."""
+        write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
+        if self.preprocess is None:
+            return
+        self.preprocess.save(folder)
+        for index in range(len(self.evaluation)):
+            example = self.evaluation[index]
+            if not (isinstance(image := example.get('image'), EncodedImage) or _is_picture(image)):
+                return
+            try:
+                pixels = decode(image, self.preprocess.channels)
+            except CorruptExample:
+                continue
+            name = re.sub(r'\W+', '_', self._label_of(example))
             to_picture(pixels).save(file := io.BytesIO(), 'png')
             write_atomically(folder / 'examples' / f'{name}.png', file.getvalue())
             return
+
+    def _label_of(self, example: Mapping[str, Any]) -> str:
+        label = np.asarray(example.get('label', 'image'))
+        if self.labels and label.shape == () and label.dtype.kind in 'iu':
+            return self.labels[int(label)]
+        return str(label) if label.shape == () else 'image'
+
+
+def _is_picture(image: Any) -> bool:
+    """Whether an image can be written as a file that is read again as it is."""
+    return (
+        isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[-1] in (1, 3, 4)
+    )
+
+
+def open_examples(
+    options: DataOptions,
+    transform: Callable[..., Mapping[str, Any]],
+    images: tuple[str, ...] = ('image',),
+) -> ExampleData:
+    """Opens the examples that a config names, those to train on only for `options.training`.
+
+    Args:
+      transform: (example, rng, augment=, train=) -> what a batch holds, see `vitjax.Task.transform`.
+      images: keys of what it returns that are images, to be normalised.
+
+    Raises UserError if they are not there, or their images not of one size that the model takes.
+    """
+    train, evaluation = options.open_both()
+    preprocess = _preprocess(options.keys, options.model, evaluation)
+    augment, prepare = unchanged, unchanged
+    if preprocess is not None:
+        prepare = Preprocessed(preprocess)
+    if options.training:
+        values = {key: value for key, value in options.augment.items() if key != 'name'}
+        augment = make_augment(options.augment['name'], values, preprocess)
+    unread = {}
+    if not options.read and preprocess is not None:
+        image = np.zeros((*preprocess.image_size, preprocess.channels), np.uint8)
+        unread = {'image': image, 'label': np.int32(0)}
+    return ExampleData(
+        train,
+        evaluation,
+        TaskTransform(transform, augment, True),
+        TaskTransform(transform, prepare, False),
+        preprocess,
+        images,
+        getattr(train if train is not UNREAD else evaluation, 'labels', None),
+        options.seed,
+        options.reading,
+        unread,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskTransform:
+    """From an example of a source to the arrays of a batch, by the transform of a task."""
+
+    transform: Callable[..., Mapping[str, Any]]
+    augment: Transform
+    train: bool
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        return to_arrays(self.transform(example, rng, augment=self.augment, train=self.train))
 
 
 def read_labels(run: Path) -> tuple[str, ...] | None:
@@ -114,26 +256,15 @@ def _is_name(label: object) -> bool:
     return isinstance(label, str)
 
 
-def open_images(config: ml_collections.ConfigDict, training: bool = True) -> ImageData:
-    """Opens the images that a config names, those to train on only for `training`.
-
-    Raises UserError if they are not there.
-    """
-    data = config.data
-    train = open_source(data.name, data.train_split, data.path) if training else UNREAD
-    evaluation = open_source(data.name, data.eval_split, data.path)
-    labels = train.labels if training else evaluation.labels
-    return ImageData(train, evaluation, _preprocess(config), labels, config)
-
-
-def unread_images(config: ml_collections.ConfigDict) -> ImageData:
-    """What a config says of its images, with none of them read: shapes, and an assumed epoch."""
-    check_name(config.data.name, SOURCES, 'data set')
-    return ImageData(UNREAD, UNREAD, _preprocess(config), None, config)
-
-
-def _preprocess(config: ml_collections.ConfigDict) -> Preprocess:
-    model, size = config.model, config.model.image_size
+def _preprocess(keys: Mapping[str, Any], model: nn.Module, evaluation: Any) -> Preprocess | None:
+    """Preprocessing for a model, or where it does not say its sizes, for images as they are."""
+    size, channels = getattr(model, 'image_size', None), getattr(model, 'in_channels', None)
+    if size is None or channels is None:
+        image = evaluation[0].get('image') if evaluation is not UNREAD else None
+        if image is None:
+            return None
+        height, width, present = decode(image).shape
+        size, channels = size or (height, width), channels or present
     size = (size, size) if isinstance(size, int) else tuple(size)
-    facts = {name: config.data[name] for name in PREPROCESSING}
-    return Preprocess(size, model.in_channels, **facts)
+    facts = {name: keys[name] for name in PREPROCESSING}
+    return Preprocess(size, channels, **facts)

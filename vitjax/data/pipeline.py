@@ -19,12 +19,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grain
-import ml_collections
 import numpy as np
 from absl import flags
 
-from vitjax.data.sources import Source
 from vitjax.errors import CorruptExample, UserError
+from vitjax.protocols import Source
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +34,6 @@ Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, np.n
 _PIECE = 16
 
 
-def reading(data: ml_collections.ConfigDict) -> dict[str, Any]:
-    """How `config.data` wants its examples read: arguments of `train_batches` and `eval_batches`."""
-    # More threads would only get into each other's way, fewer leave a core idle while one reads.
-    threads = data.threads or (os.cpu_count() or 1) + 1
-    return {'skip_corrupt': data.skip_corrupt, 'threads': threads, 'workers': data.workers}
-
-
 def train_batches(
     source: Source,
     transform: Transform,
@@ -50,7 +42,7 @@ def train_batches(
     seed: int,
     shard: tuple[int, int] = (0, 1),
     skip_corrupt: bool = False,
-    threads: int = 16,
+    threads: int | None = None,
     workers: int = 0,
 ) -> grain.IterDataset:
     """Endless batches; every epoch is a new permutation, and batches run on over its end.
@@ -64,7 +56,7 @@ def train_batches(
       seed: at least 0.
       shard: (index of this host, number of hosts).
       skip_corrupt: masks unreadable examples and logs each once, instead of raising.
-      threads: that read and transform.
+      threads: that read and transform; None: one more than there are cores.
       workers: processes that do so instead, if more than 0.
 
     Returns:
@@ -87,7 +79,7 @@ def eval_batches(
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
     skip_corrupt: bool = False,
-    threads: int = 16,
+    threads: int | None = None,
     workers: int = 0,
 ) -> grain.IterDataset:
     """Every example once, in order; as many batches on each host, the last ones padded.
@@ -97,6 +89,91 @@ def eval_batches(
     steps = -(-len(source) // (batch_size * shard[1]))
     pieces = _Pieces(source, transform, _InOrder(len(source)), batch_size, shard, steps)
     return _Batches(pieces, skip_corrupt, threads, workers)
+
+
+def stream_batches(
+    stream: grain.IterDataset,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+    skip_corrupt: bool = False,
+    threads: int | None = None,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """Batches of a stream of examples, in its order; the stream shuffles, repeats and reads ahead itself.
+
+    Each host reads a stream of its own, which the data set has to divide by `jax.process_index()`. The
+    random numbers of an example are a function of seed, host and its place in the stream. The state of an
+    iterator is that of the stream's.
+
+    Arguments and errors are those of `train_batches`; `threads` and `workers` are the stream's own matter.
+    """
+    del threads, workers
+    return _StreamBatches(stream, transform, batch_size, (seed, shard[0]), skip_corrupt)
+
+
+class _StreamBatches(grain.IterDataset):
+    def __init__(self, stream, transform, batch_size, seed, skip_corrupt):
+        super().__init__()
+        self.stream, self.transform = stream, transform
+        self.batch_size, self.seed, self.skip_corrupt = batch_size, seed, skip_corrupt
+
+    def __iter__(self) -> grain.DatasetIterator:
+        return _StreamIterator(self)
+
+
+class _StreamIterator(grain.DatasetIterator):
+    """Collects the examples of a stream; its state is the number of batches and the stream's own."""
+
+    def __init__(self, batches: _StreamBatches):
+        super().__init__()
+        self._batches, self._step = batches, 0
+        self._examples = iter(batches.stream)
+        self._blank: Mapping[str, np.ndarray] | None = None  # in place of one that cannot be read
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batches, rows = self._batches, []
+        for row in range(batches.batch_size):
+            place = self._step * batches.batch_size + row
+            try:
+                example = next(self._examples)
+            except StopIteration:
+                raise UserError(
+                    f'the stream of training examples ended after {place}; repeat it, or train shorter'
+                ) from None
+            try:
+                rows.append(
+                    batches.transform(example, np.random.default_rng((*batches.seed, place)))
+                )
+            except CorruptExample as error:
+                if not batches.skip_corrupt:
+                    raise CorruptExample(
+                        f'{error}; config.data.skip_corrupt leaves such examples out'
+                    ) from error
+                _warn_once(str(error))
+                rows.append(None)
+            except UserError as error:
+                raise UserError(f'example {place} of the stream: {error}') from error
+        read = [row for row in rows if row is not None]
+        if self._blank is None and not read:
+            raise CorruptExample('not one example of the first batch of the stream can be read')
+        if self._blank is None:
+            self._blank = {key: np.zeros_like(value) for key, value in read[0].items()}
+        self._step += 1
+        arrays = {k: np.stack([(row or self._blank)[k] for row in rows]) for k in self._blank}
+        return arrays | {'mask': np.array([row is not None for row in rows])}
+
+    def get_state(self) -> dict[str, Any]:
+        return {'step': self._step, 'stream': self._examples.get_state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self._step = state['step']
+        self._examples.set_state(state['stream'])
+
+    def close(self) -> None:
+        self._examples.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +255,8 @@ class _Batches(grain.IterDataset):
     def __init__(self, pieces: _Pieces, skip_corrupt: bool, threads: int, workers: int):
         super().__init__()
         self.pieces, self.skip_corrupt = pieces, skip_corrupt
-        self.threads, self.workers = threads, workers
+        # More threads would only get into each other's way, fewer leave a core idle while one reads.
+        self.threads, self.workers = threads or (os.cpu_count() or 1) + 1, workers
 
     def __iter__(self) -> grain.DatasetIterator:
         return _BatchIterator(self)

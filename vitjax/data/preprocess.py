@@ -32,7 +32,7 @@ class Preprocess:
 
     Attributes:
       image_size: (height, width) in pixels.
-      channels: 1 gray, 3 RGB, 4 RGBA.
+      channels: 1 gray, 3 RGB, 4 RGBA; any number for images that are given as arrays.
       crop: part of the shorter side that the central crop keeps.
       squash: whether the crop keeps that part of each side, whatever the proportions.
       mean, std: of pixels in [0, 1], one for all channels or one each.
@@ -48,8 +48,8 @@ class Preprocess:
     squash: bool = False
 
     def __post_init__(self):
-        if self.channels not in (1, 3, 4):
-            raise UserError(f'images have 1, 3 or 4 channels, not {self.channels}')
+        if self.channels < 1:
+            raise UserError(f'images have at least 1 channel, not {self.channels}')
         if not 0 < self.crop <= 1:
             raise UserError(f'crop must be above 0 and at most 1, not {self.crop}')
         for name in ('mean', 'std'):
@@ -68,14 +68,18 @@ class Preprocess:
 
         Args:
           images: one image, a list of images, or an array [B, H, W, C] of them; an image is a path,
-            the bytes of an image file, a PIL image, or uint8 [H, W] or [H, W, C].
+            the bytes of an image file, a PIL image, or an array [H, W] or [H, W, C], see `decode`.
         """
         several = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
         return self.normalise(np.stack([*map(self.pixels, images if several else [images])]))
 
     def pixels(self, image: Any) -> np.ndarray:
-        """One image, decoded, resized and cropped, not yet normalised: uint8 [H, W, C]."""
+        """One image, decoded, resized and cropped, not yet normalised: [H, W, C], uint8 or its own dtype."""
         return decode(image, self.channels, self.cut(self.crop))
+
+    def fit(self, image: Any) -> np.ndarray:
+        """One training image, decoded and brought to the size, of which all is kept that fits: [H, W, C]."""
+        return decode(image, self.channels, self.cut())
 
     def cut(self, crop: float = 1.0) -> Cut:
         """The central part of an image that keeps `crop` of its side."""
@@ -87,8 +91,14 @@ class Preprocess:
         return Image.Resampling[self.interpolation.upper()]
 
     def normalise(self, pixels: jax.Array | np.ndarray) -> jax.Array:
-        """uint8 [B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there."""
-        scaled = jnp.asarray(pixels).astype(jnp.float32) / 255
+        """[B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there.
+
+        uint8 and uint16 are first scaled to [0, 1]; floats are taken to be so.
+        """
+        pixels = jnp.asarray(pixels)
+        scaled = pixels.astype(jnp.float32)
+        if not jnp.issubdtype(pixels.dtype, jnp.floating):
+            scaled /= jnp.iinfo(pixels.dtype).max
         return (scaled - jnp.array(self.mean)) / jnp.array(self.std)
 
     @property

@@ -5,20 +5,23 @@ import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from flax import linen as nn
 
+from vitjax.data.inputs import DataOptions
 from vitjax.data.packing import Ragged, Rows, pack
-from vitjax.data.pipeline import eval_batches, reading, train_batches
-from vitjax.data.sources import TEXTS, UNREAD, Source, check_name, open_texts
+from vitjax.data.pipeline import eval_batches, train_batches
+from vitjax.data.sources import UNREAD
 from vitjax.data.text import TextPreprocess, cut
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
+from vitjax.protocols import Source
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,9 @@ class TextData:
       preprocess: how text becomes tokens.
       counts: what became of the training pairs ('pairs' = 'kept' + 'empty' + 'dropped', of the kept
         ones 'cut'), if they were read, and of those of the evaluation ('eval_pairs', 'eval_cut').
-      config: the run's config.
+      max_length: tokens of a source sentence at most.
+      seed: of the run.
+      reading: how examples are read, see `DataOptions.reading`.
     """
 
     train: Rows
@@ -49,16 +54,15 @@ class TextData:
     references: Source
     preprocess: TextPreprocess
     counts: Mapping[str, int]
-    config: ml_collections.ConfigDict
+    max_length: int
+    seed: int
+    reading: Mapping[str, Any]
+
+    labels = None
 
     @property
     def tokenizer(self) -> Tokenizer:
         return self.preprocess.tokenizer
-
-    @property
-    def model_inputs(self) -> tuple[jax.Array, jax.Array]:
-        """Zeros of the shapes with which the model is initialised: source and target."""
-        return jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2), jnp.int32)
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
         """Endless batches of this host's part, `batch_size` rows each."""
@@ -66,9 +70,9 @@ class TextData:
             self.train,
             _as_it_is,
             batch_size=batch_size,
-            seed=self.config.seed,
+            seed=self.seed,
             shard=shard,
-            **reading(self.config.data),
+            **self.reading,
         )
 
     def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
@@ -78,18 +82,20 @@ class TextData:
             _as_it_is,
             batch_size=batch_size,
             shard=shard,
-            **reading(self.config.data),
+            **self.reading,
         )
 
     def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """A batch as the model takes it, which it already is."""
         return batch
 
-    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a training batch of all hosts holds."""
-        source = self.config.text.max_length
+    def batch_shapes(self, batch_size: int, train: bool = True) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a batch of all hosts holds."""
+        lengths = self.max_length, self.max_length + 1
+        if not train and self.evaluation is not UNREAD:
+            lengths = self.evaluation.lengths
         shapes = {'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
-        for side, length in (('source', source), ('target', source + 1)):
+        for side, length in zip(('source', 'target'), lengths, strict=True):
             for name in (side, f'{side}_segment', f'{side}_position'):
                 shapes[name] = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
         return shapes
@@ -100,10 +106,8 @@ class TextData:
         write_atomically(folder / 'examples' / 'source.txt', self.references[0]['source'] + '\n')
 
 
-def open_sentences(
-    config: ml_collections.ConfigDict, tokenizer: Tokenizer | None = None, training: bool = True
-) -> TextData:
-    """Opens the sentences that a config names, those to train on only for `training`.
+def open_sentences(options: DataOptions, tokenizer: Tokenizer | None = None) -> TextData:
+    """Opens the sentences that a config names, those to train on only for `options.training`.
 
     Unless a tokenizer is given, one is trained on those of the training split. All is settled by the
     config. Training pairs with an empty side are left out, those with a side of
@@ -112,21 +116,24 @@ def open_sentences(
     Raises:
       UserError: the data are not there or damaged, the vocabulary is too small, nothing is left.
     """
-    data, text = config.data, config.text
-    languages = tuple(text.languages)
-    references = open_texts(data.name, languages, data.eval_split, data.path)
-    if training or tokenizer is None:
-        train = open_texts(data.name, languages, data.train_split, data.path)
+    text = options.text
+    languages, max_length = tuple(text['languages']), text['max_length']
+    if not options.read:
+        options.open_both(languages)
+        return TextData(UNREAD, UNREAD, UNREAD, None, {}, max_length, options.seed, options.reading)
+    needed = options.training or tokenizer is None
+    train, references = dataclasses.replace(options, training=needed).open_both(languages)
+    if needed:
         sides = _sides(train)
     if tokenizer is None:
         tokenizer = Tokenizer.train(
-            itertools.chain(*sides), kind=text.tokenizer, vocab_size=text.vocab_size
+            itertools.chain(*sides), kind=text['tokenizer'], vocab_size=text['vocab_size']
         )
-    _check_fit(config, tokenizer)
-    room = (text.max_length, text.max_length + 1)
+    _check_fit(options.model, max_length, tokenizer)
+    room = (max_length, max_length + 1)
     rows, counts = UNREAD, {}
-    if training:
-        rows, counts = _training_rows(train.name, _encode(tokenizer, *sides), config)
+    if options.training:
+        rows, counts = _training_rows(train.name, _encode(tokenizer, *sides), text, options.seed)
 
     pairs = _encode(tokenizer, *_sides(references))
     short = [_fit(pair, room) for pair in pairs]
@@ -137,59 +144,59 @@ def open_sentences(
 
     shown = ', '.join(f'{name} {count}' for name, count in counts.items())
     logger.info('sentences: %s; %d tokens', shown, tokenizer.size)
-    preprocess = TextPreprocess(tokenizer, languages, text.max_length)
-    return TextData(rows, evaluation, references, preprocess, counts, config)
-
-
-def unread_sentences(config: ml_collections.ConfigDict) -> TextData:
-    """What a config says of its sentences, with none of them read: shapes, and an assumed epoch."""
-    check_name(config.data.name, TEXTS, 'data set of sentences')
-    return TextData(UNREAD, UNREAD, UNREAD, None, {}, config)
+    preprocess = TextPreprocess(tokenizer, languages, max_length)
+    return TextData(
+        *(rows, evaluation, references, preprocess, counts, max_length),
+        *(options.seed, options.reading),
+    )
 
 
 def _training_rows(
-    name: str, pairs: list[_Tokens], config: ml_collections.ConfigDict
+    name: str, pairs: list[_Tokens], text: Mapping[str, Any], seed: int
 ) -> tuple[Rows, dict[str, int]]:
     """The rows to train on, and what became of the pairs, as `TextData.counts` has it."""
-    text = config.text
-    room = (text.max_length, text.max_length + 1)
+    max_length = text['max_length']
+    room = (max_length, max_length + 1)
     kept = [pair for pair in pairs if len(pair[0]) > 1 and len(pair[1]) > 2]
     counts = {'pairs': len(pairs), 'empty': len(pairs) - len(kept), 'dropped': 0}
-    if text.too_long == 'drop':
+    if text['too_long'] == 'drop':
         filled, kept = len(kept), [pair for pair in kept if _fit(pair, room) == pair]
         counts['dropped'] = filled - len(kept)
     if not kept:
         raise UserError(
             f'{name}: not one of {len(pairs)} sentence pairs has text on both sides and at '
-            f'most {text.max_length} tokens (config.text.max_length)'
+            f'most {max_length} tokens (config.text.max_length)'
         )
     short = [_fit(pair, room) for pair in kept]
     counts |= {'kept': len(kept), 'cut': _differences(short, kept)}
     lengths = [(len(source), len(target)) for source, target in short]
-    groups = pack(lengths, room, config.seed) if text.pack else [[i] for i in range(len(short))]
+    groups = pack(lengths, room, seed) if text['pack'] else [[i] for i in range(len(short))]
     rows = Rows(f'{name} in rows', *map(Ragged, zip(*short, strict=True)), groups, room)
     logger.info('%s: %d rows, %.1f %% of them padding', name, len(rows), 100 * rows.padding)
     return rows, counts
 
 
-def _check_fit(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> None:
+def _check_fit(model: nn.Module, max_length: int, tokenizer: Tokenizer) -> None:
     """UserError unless the model has room for all tokens and all positions."""
-    model, text = config.model, config.text
     for key in ('vocab_size', 'source_vocab_size'):
-        if model.get(key) is not None and tokenizer.size > model[key]:
+        size = getattr(model, key, None)
+        if size is not None and tokenizer.size > size:
             raise UserError(
-                f'config.model.{key} is {model[key]}, but the tokenizer has {tokenizer.size} tokens; '
+                f'config.model.{key} is {size}, but the tokenizer has {tokenizer.size} tokens; '
                 'set it to config.text.vocab_size'
             )
-    if model.get('positions') == 'learned' and model.max_positions < text.max_length:
+    if getattr(model, 'positions', None) == 'learned' and model.max_positions < max_length:
         raise UserError(
             f'config.model.max_positions {model.max_positions} is less than config.text.max_length '
-            f'{text.max_length}'
+            f'{max_length}'
         )
 
 
 def _sides(source: Source) -> tuple[list[str], list[str]]:
     examples = [source[index] for index in range(len(source))]
+    for key in ('source', 'target'):
+        if key not in examples[0]:
+            raise UserError(f'{source.name} holds no sentences and translations: it has no {key!r}')
     return [e['source'] for e in examples], [e['target'] for e in examples]
 
 

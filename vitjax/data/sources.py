@@ -1,106 +1,111 @@
-"""The one random-access interface to data, and the sources by name."""
+"""Data sets by name, and their splits as sources: examples by index, see `vitjax.protocols.Source`."""
 
 import functools
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+import grain
+
+from vitjax import registry
 from vitjax.data import cifar, digits, folder, idx, libreoffice, parallel, phrasebook, tfds
 from vitjax.data.splits import parse_split
-from vitjax.errors import UserError, unknown
-
-
-class Source(Protocol):
-    """Examples by index.
-
-    An example is a dict of numpy values. Images are `{'image': uint8 [H, W, C], 'label': int}`, of
-    any size and with the channels they have; an image file still to be decoded is an
-    `images.EncodedImage`, which `np.asarray` turns into such an array. Sentences are
-    `{'source': str, 'target': str}`.
-
-    Attributes:
-      name: what messages call the data.
-      labels: names of the classes, None where they are unknown.
-    """
-
-    name: str
-    labels: tuple[str, ...] | None
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    def describe(self, index: int) -> str:
-        """Names one example in an error: its file, or its index."""
-
+from vitjax.errors import UserError
+from vitjax.protocols import Source
 
 # In place of a source that is not read: it has a length only, that of ImageNet's training split.
 UNREAD = range(1_281_167)
 
-Splits = Mapping[str, Callable[[], Source]]  # name -> function that opens the split
+Splits = Mapping[str, Any]  # name -> source or stream, or a function that opens it
 
-# Images: name -> function of the path (or None) that returns the splits.
-SOURCES: dict[str, Callable[[str | None], Splits]] = {
+# Name -> function that returns the splits; 'tfds:' is followed by a name of TFDS. Those of sentences take
+# both `languages`.
+SOURCES: dict[str, Callable[..., Splits]] = {
     'digits': digits.splits,
     'idx': idx.splits,
     'cifar': cifar.splits,
     'folder': folder.splits,
-}
-
-# Sentences: name -> function of the path (or None) and both languages that returns the splits.
-TEXTS: dict[str, Callable[[str | None, tuple[str, str]], Splits]] = {
     'phrasebook': phrasebook.splits,
     'parallel': parallel.splits,
     'libreoffice': libreoffice.splits,
+    'tfds:': tfds.splits,
 }
 
 
-def check_name(name: str, known: Mapping[str, Any], what: str) -> None:
-    """UserError if a data set is neither one of TFDS nor among `SOURCES` or `TEXTS`, whichever is given."""
-    if not name.startswith('tfds:') and name not in known:
-        raise unknown(what, name, [*known, 'tfds:NAME'])
-
-
-def open_source(name: str, split: str = 'train', path: str | None = None) -> Source:
-    """Opens a data set of images, or a part of it.
+def open_splits(
+    name: Any, keys: Mapping[str, Any] | None = None, languages: tuple[str, str] | None = None
+) -> Splits:
+    """The splits of a data set, which are opened when they are used.
 
     Args:
-      name: one of `SOURCES`, or `tfds:NAME` with a name as `tfds.builder` takes it.
+      name: one of `SOURCES`, `tfds:NAME` with a name as `tfds.builder` takes it, or an import path.
+      keys: those of `config.data`, of which its arguments are given; `path` may not be more than None where
+        there is no such argument.
+      languages: of sentences and of their translations; None for other data.
+
+    Raises:
+      UserError: unknown name, missing or malformed files, sentences where there should be none.
+    """
+    found = registry.find('data', name)
+    accepted = registry.parameters(found)
+    keys = dict(keys or {})
+    if keys.get('path') is not None and 'path' not in accepted:
+        raise UserError(f'data set {name!r} has no path, got config.data.path={keys["path"]!r}')
+    needs_languages = 'languages' in accepted and accepted['languages'].default is (
+        accepted['languages'].empty
+    )
+    if languages is None and needs_languages:
+        raise UserError(f"data set {name!r} holds sentences, which are for task 'translation'")
+    offered = {} if languages is None else {'languages': languages}
+    splits = registry.call(found, {k: v for k, v in keys.items() if k in accepted}, **offered)
+    return check_splits(splits, str(name))
+
+
+def check_splits(splits: Any, name: str) -> Splits:
+    """What a data set returned; UserError unless it is {split: source}."""
+    if not isinstance(splits, Mapping) or not splits:
+        raise UserError(
+            f'data set {name!r} returned {type(splits).__name__}, not {{split: source}} with a split'
+        )
+    # A split is opened once, however often it is used.
+    return {
+        key: functools.cache(split) if _opens(split) else split for key, split in splits.items()
+    }
+
+
+def _opens(split: Any) -> bool:
+    """Whether it is a function that opens a split, not the split itself."""
+    return callable(split) and not hasattr(split, '__getitem__') and not is_stream(split)
+
+
+def open_source(
+    name: Any,
+    split: str = 'train',
+    path: str | None = None,
+    languages: tuple[str, str] | None = None,
+) -> Source:
+    """Opens a data set, or a part of it.
+
+    Args:
+      name, path, languages: see `open_splits`.
       split: in TFDS syntax, see `splits.parse_split`.
-      path: folder of the data; for TFDS its `data_dir`.
 
     Raises:
       UserError: unknown name or split, missing or malformed files, nothing in the split.
     """
-    check_name(name, SOURCES, 'data set')
-    if name.startswith('tfds:'):
-        splits = tfds.splits(name.removeprefix('tfds:'), path)
-    else:
-        splits = SOURCES[name](path)
-    return _open(name, splits, split, path)
+    return open_split(open_splits(name, {'path': path}, languages), split, name, path)
 
 
-def open_texts(
-    name: str, languages: tuple[str, str], split: str = 'train', path: str | None = None
-) -> Source:
-    """Opens a data set of sentences and their translations, or a part of it.
+def open_split(splits: Splits, split: str, name: str, path: str | None = None) -> Source:
+    """Opens a split, or parts of splits; a whole split may be a stream.
 
     Args:
-      name: one of `TEXTS`, or `tfds:NAME` of a data set with translations.
-      languages: that of the sentences and that of the translations, as 'ko' and 'en'.
-      split, path: as in `open_source`, whose errors it raises, too.
+      splits: of the data set.
+      split: in TFDS syntax, see `splits.parse_split`.
+      name, path: of the data set, for messages.
     """
-    check_name(name, TEXTS, 'data set of sentences')
-    if name.startswith('tfds:'):
-        splits = tfds.text_splits(name.removeprefix('tfds:'), path, languages)
-    else:
-        splits = TEXTS[name](path, languages)
-    return _open(name, splits, split, path)
-
-
-def _open(name: str, splits: Splits, split: str, path: str | None) -> Source:
-    opened = functools.cache(lambda key: splits[key]())
+    opened = functools.cache(lambda key: _opened(splits[key], f'{name} {key}'))
     parts = []
     for part in parse_split(split):
         if part.split not in splits:
@@ -109,10 +114,55 @@ def _open(name: str, splits: Splits, split: str, path: str | None) -> Source:
                 f'data set {name}{where} has no split {part.split!r}; it has {", ".join(splits)}'
             )
         whole = opened(part.split)
+        if is_stream(whole):
+            if split != part.split:
+                raise UserError(f'{split!r}: {part.split} is a stream, of which there are no parts')
+            return whole
         parts.append((whole, part.range(len(whole))))
     if len(parts) == 1 and len(parts[0][1]) == len(parts[0][0]):
         return parts[0][0]
     return Parts(f'{name} {split}', parts)
+
+
+def is_stream(source: Any) -> bool:
+    """Whether it is a stream of examples, which has no length."""
+    return isinstance(source, grain.IterDataset)
+
+
+def _opened(split: Any, name: str) -> Any:
+    if _opens(split):
+        split = split()
+    if is_stream(split):
+        return split
+    if not hasattr(split, '__getitem__') or not hasattr(split, '__len__'):
+        raise UserError(
+            f'{name} is a {type(split).__name__}, not a source: it must have __len__ and __getitem__'
+        )
+    if not len(split):
+        raise UserError(f'{name} has no examples')
+    offers = all(hasattr(split, attribute) for attribute in ('name', 'labels', 'describe'))
+    return split if offers else _Named(split, name)
+
+
+class _Named:
+    """A source of which only examples are known, with what else a source offers."""
+
+    def __init__(self, source: Any, name: str):
+        self._source = source
+        self.name = getattr(source, 'name', name)
+        labels = getattr(source, 'labels', None)
+        self.labels = None if labels is None else tuple(labels)
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        return self._source[index]
+
+    def describe(self, index: int) -> str:
+        if hasattr(self._source, 'describe'):
+            return self._source.describe(index)
+        return f'example {index} of {self.name}'
 
 
 class Parts:

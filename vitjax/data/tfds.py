@@ -19,17 +19,22 @@ _CATALOG = 'https://www.tensorflow.org/datasets/catalog/overview'
 _TENSORFLOW = 'pip install tensorflow-cpu'
 
 
-def splits(name: str, path: str | None = None) -> Mapping[str, Callable[[], 'Tfds']]:
+def splits(
+    name: str, path: str | None = None, languages: tuple[str, str] | None = None
+) -> Mapping[str, Callable[[], Any]]:
     """The splits of a data set, which is prepared first where that takes no TensorFlow.
 
     Args:
       name: as `tfds.builder` takes it: 'mnist', 'cifar10:3.0.2', 'vitjax_digits' ...
       path: its `data_dir`, by default that of tfds (TFDS_DATA_DIR, or ~/tensorflow_datasets). The
         files of a split that lies in a bucket are copied to the user's cache folder when it is opened.
+      languages: of sentences and of their translations, which are then all that is read, see `text_splits`.
 
     Raises:
       UserError: no such data set, or one that must first be prepared; the message tells how.
     """
+    if languages is not None:
+        return text_splits(name, path, languages)
     builder = _prepared(name, path)
     return {split: functools.partial(Tfds, builder, split) for split in builder.info.splits}
 

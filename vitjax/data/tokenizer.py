@@ -9,13 +9,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
-
-if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
 
 _FILE = 'tokenizer.model'
 _SENTENCES = 1_000_000  # that training sees at most; memory and time grow with them
@@ -32,7 +29,7 @@ def normalise(text: str) -> str:
     return ' '.join(unicodedata.normalize('NFC', text).split())
 
 
-def sentencepiece_processor(model: bytes) -> 'SentencePieceProcessor':
+def sentencepiece_processor(model: bytes) -> Any:
     """What encodes and decodes with a trained model; UserError if the bytes are none."""
     import sentencepiece
 

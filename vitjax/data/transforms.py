@@ -1,14 +1,16 @@
-"""Augmenting images, and the two transforms from an example to what a batch holds."""
+"""Augmenting images, and the transforms from an example to what a batch holds."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
-from vitjax.config import Augment
+from vitjax import registry
+from vitjax.config import Count, Fraction, NotNegative, Range
 from vitjax.data import fast
 from vitjax.data.boxes import random_box
 from vitjax.data.images import Cut, decode, to_array, to_picture
@@ -16,10 +18,14 @@ from vitjax.data.preprocess import Preprocess
 from vitjax.data.randaugment import rand_augment
 from vitjax.errors import UserError
 
+# An example and random numbers -> the example, changed.
+Augment = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
+
 
 def flip(image: np.ndarray) -> np.ndarray:
     """Left to right."""
-    pixels = image.view(f'V{image.shape[-1]}')  # [H, W, 1]; of single bytes copying takes longer
+    # [H, W, 1]; of single bytes copying takes longer
+    pixels = np.ascontiguousarray(image).view(f'V{image.shape[-1] * image.itemsize}')
     return np.ascontiguousarray(pixels[:, ::-1]).view(image.dtype)
 
 
@@ -57,88 +63,193 @@ def warp(
     return to_array(picture.transform(picture.size, method, matrix, resample))
 
 
-class TrainImages:
-    """Transform: an example with a random crop, warp or shift, flip, and RandAugment, in this order.
+@dataclasses.dataclass(frozen=True)
+class StandardAugment:
+    """A random crop, warp or shift, flip, and RandAugment of the image of an example, in this order.
 
-    Args:
-      preprocess: size and channels of the result, and how it is resized.
-      augment: the keys of `config.Augment`; those left out have its defaults.
-      num_classes: labels are from 0 to below it, or an example is refused; None for any.
+    Attributes:
+      preprocess: size and channels of the result, and how it is resized; given by the run.
+      crop: random-resized: least and greatest share of the area; None for none.
+      aspect: of the crop: least and greatest width / height.
+      fast: JPEGs in two thirds of the time, without antialiasing; see README.
+      flip: left to right, for half of the examples.
+      shift: by at most so many pixels each way; by whole ones, unless it is rotated or scaled too.
+      rotate: by at most so many degrees each way.
+      scale: height and width each larger or smaller by at most this share.
+      randaugment: (operations an image, their magnitude from 0 to 1), see `vitjax.data.randaugment`.
 
     Raises:
       UserError: bounds out of order, a shift by the whole image, RandAugment of images with
         transparency, or `fast` without the extra that it takes.
     """
 
-    def __init__(
-        self, preprocess: Preprocess, augment: Mapping[str, Any], num_classes: int | None = None
-    ):
-        self.preprocess, self.augment = preprocess, Augment(**augment)
-        self.num_classes = num_classes
+    preprocess: Preprocess
+    crop: tuple[float, float] | None = None
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    fast: bool = False
+    flip: bool = False
+    shift: Annotated[int, Range(low=0)] = 0
+    rotate: NotNegative = 0.0
+    scale: NotNegative = 0.0
+    randaugment: tuple[Count, Fraction] | None = None
+
+    def __post_init__(self):
         for key in ('crop', 'aspect'):
-            bounds = getattr(self.augment, key)
+            bounds = getattr(self, key)
             if bounds is not None and not (0 < bounds[0] <= bounds[1]):
                 raise UserError(
                     f'config.augment.{key}: {bounds} is not (least, greatest), both above 0'
                 )
-        if self.augment.shift >= min(preprocess.image_size):
+        if self.shift >= min(self.preprocess.image_size):
             raise UserError(
-                f'config.augment.shift: {self.augment.shift} pixels move images of '
-                f'{preprocess.image_size} out of sight'
+                f'config.augment.shift: {self.shift} pixels move images of '
+                f'{self.preprocess.image_size} out of sight'
             )
-        if self.augment.randaugment and preprocess.channels not in (1, 3):
+        if self.randaugment and self.preprocess.channels not in (1, 3):
             raise UserError(
-                f'config.augment.randaugment is for images of 1 or 3 channels, not {preprocess.channels}'
+                'config.augment.randaugment is for images of 1 or 3 channels, not '
+                f'{self.preprocess.channels}'
             )
-        if self.augment.fast:
+        if self.fast:
             fast.library()
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """-> `{'image': uint8 [H, W, C], 'label': int32}`, random as `rng` says."""
-        if self.augment.crop is None:
+        """The example with its image augmented, of the size that the model takes."""
+        return dict(example) | {'image': self._augmented(value_of(example, 'image'), rng)}
+
+    def _augmented(self, image: Any, rng: np.random.Generator) -> np.ndarray:
+        if self.crop is None:
             choose_box = self.preprocess.cut().choose_box
         else:
-            area, aspect = self.augment.crop, self.augment.aspect
-            choose_box = functools.partial(random_box, rng=rng, area=area, aspect=aspect)
-        size, resample = self.preprocess.image_size, self.preprocess.resample
-        cut = Cut(choose_box, size, resample, self.augment.fast)
-        image = decode(_value(example, 'image'), self.preprocess.channels, cut)
-        most = self.augment.shift
-        if self.augment.rotate or self.augment.scale:
-            degrees = rng.uniform(-1, 1) * self.augment.rotate
-            scale = (1 + self.augment.scale) ** rng.uniform(-1, 1, 2)
+            choose_box = functools.partial(random_box, rng=rng, area=self.crop, aspect=self.aspect)
+        cut = Cut(choose_box, self.preprocess.image_size, self.preprocess.resample, self.fast)
+        image = decode(image, self.preprocess.channels, cut)
+        drawn = self.rotate or self.scale or self.randaugment  # by Pillow
+        if drawn and (image.dtype != np.uint8 or image.shape[-1] not in (1, 3, 4)):
+            raise UserError(
+                'config.augment: rotate, scale and randaugment are for images of 8 bits and 1, 3 or 4 '
+                f'channels, not {image.dtype} {list(image.shape)}'
+            )
+        most = self.shift
+        if self.rotate or self.scale:
+            degrees = rng.uniform(-1, 1) * self.rotate
+            scale = (1 + self.scale) ** rng.uniform(-1, 1, 2)
             image = warp(image, degrees, scale, rng.uniform(-most, most, 2))
         elif most:
             image = shift(image, *rng.integers(-most, most + 1, 2))
-        if self.augment.flip and rng.random() < 0.5:
+        if self.flip and rng.random() < 0.5:
             image = flip(image)
-        if self.augment.randaugment is not None:
-            image = rand_augment(image, rng, *self.augment.randaugment)
-        return {'image': image, 'label': _label(example, self.num_classes)}
+        if self.randaugment is not None:
+            image = rand_augment(image, rng, *self.randaugment)
+        return image
 
 
-class EvalImages:
-    """Transform: an example with its image preprocessed, but for normalising; nothing is random."""
+AUGMENTS: dict[str, Callable[..., Augment]] = {'standard': StandardAugment}
 
-    def __init__(self, preprocess: Preprocess, num_classes: int | None = None):
-        self.preprocess, self.num_classes = preprocess, num_classes
+
+def make_augment(name: Any, values: Mapping[str, Any], preprocess: Preprocess | None) -> Augment:
+    """The augmentation of a config's name and keys, or the callable that is given in place of the name.
+
+    One whose constructor takes `preprocess` decodes images and brings them to its size itself; any other
+    gets them decoded, and what it returns is brought to the size.
+
+    Args:
+      preprocess: None where examples have no image, to which 'standard' then does nothing.
+    """
+    if name is None:
+        raise UserError('the augmentation was given as an object in Python; give it again')
+    found = registry.find('augment', name)
+    if 'preprocess' not in registry.parameters(found):
+        return Augmented(registry.bind('augment', found, values), preprocess)
+    return unchanged if preprocess is None else found(preprocess=preprocess, **values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmented:
+    """An augmentation of decoded images, which are then brought to the model's size where they are not yet.
+
+    Attributes:
+      augment: (example, rng) -> example.
+      preprocess: None where examples have no image.
+    """
+
+    augment: Augment
+    preprocess: Preprocess | None
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """-> `{'image': uint8 [H, W, C], 'label': int32}`."""
+        if 'image' in example:
+            example = dict(example) | {'image': decode(example['image'])}
+        changed = self.augment(example, rng)
+        if not isinstance(changed, Mapping):
+            raise UserError(
+                f'config.augment returned {type(changed).__name__}, not an example, which is a dict'
+            )
+        if self.preprocess is None or 'image' not in changed:
+            return dict(changed)
+        return dict(changed) | {'image': self.preprocess.fit(changed['image'])}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessed:
+    """An example with its image preprocessed, but for normalising; nothing is random."""
+
+    preprocess: Preprocess
+
+    def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         del rng
-        image = self.preprocess.pixels(_value(example, 'image'))
-        return {'image': image, 'label': _label(example, self.num_classes)}
+        return dict(example) | {'image': self.preprocess.pixels(value_of(example, 'image'))}
 
 
-def _label(example, num_classes):
-    label = np.int32(_value(example, 'label'))
+def unchanged(example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """An example without image, as it is."""
+    del rng
+    return dict(example)
+
+
+def to_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """An example as a batch holds it: dtypes that devices have, without loss but of a float64's last digits.
+
+    Raises:
+      UserError: a value that is no number, or too large; a key 'mask', which marks padding.
+    """
+    if 'mask' in example:
+        raise UserError("it has the key 'mask', which marks the padding of a batch; rename it")
+    return {key: _to_array(key, value) for key, value in example.items()}
+
+
+def _to_array(key: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
+        raise UserError(
+            f'its {key!r} is {type(value).__name__}, not numbers; leave it out or encode it, in an '
+            'augmentation or in the transform of a task'
+        )
+    if array.dtype == np.float64:
+        return array.astype(np.float32)
+    if array.dtype in (np.int64, np.uint64):
+        narrow = np.int32 if array.dtype == np.int64 else np.uint32
+        if array.size and (
+            array.min() < np.iinfo(narrow).min or array.max() > np.iinfo(narrow).max
+        ):
+            raise UserError(f'its {key!r} has a number that does not fit into {np.dtype(narrow)}')
+        return array.astype(narrow)
+    return array
+
+
+def check_label(example: Mapping[str, Any], num_classes: int | None) -> np.int32:
+    """The label of an example; UserError unless it is one of the classes."""
+    given = np.asarray(value_of(example, 'label'))
+    label = np.int32(given)
+    if label.shape or label != given:
+        raise UserError(f'its label is {example["label"]!r}, not the number of a class')
     # Not all data sets say how many classes there are; of splits kept secret, TFDS has labels of -1.
     if num_classes and not 0 <= label < num_classes:
         raise UserError(f'its label is {label}, but there are {num_classes} classes')
     return label
 
 
-def _value(example, key):
+def value_of(example: Mapping[str, Any], key: str) -> Any:
+    """The value of a key; UserError if an example does not have it."""
     if key not in example:
         raise UserError(f'it has no {key!r}, but {", ".join(map(repr, example))}')
     return example[key]

@@ -1,48 +1,33 @@
 """The Transformer: a block, and the stacks of blocks, encoder and decoder."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vitjax.layers.attention import MultiHeadAttention
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.cache import Cache
 from vitjax.layers.choices import check_choice
 from vitjax.layers.mlp import MLP
 
 
-def is_stacked(name: str) -> bool:
-    """Whether the parameter of a '/'-joined name has a leading axis of layers, as a `Stack` holds it."""
-    return 'blocks' in name.split('/')
-
-
 class Block(nn.Module):
     """Self-attention, in a decoder cross-attention to a context, then MLP; each is added to its input.
 
-    The fields that are not explained here are those of `Stack`.
-
     Attributes:
+      config: what the block is.
       cross_attention: whether there is a context to attend to.
       deterministic: True in use, False in training with dropout or drop path.
       keep: what to return beside the tokens: any of 'blocks', 'attention', 'cross_attention'.
     """
 
-    num_heads: int
-    mlp_dim: int
-    activation: str = 'gelu_tanh'
-    gated_mlp: bool = False
-    norm_position: str = 'pre'
-    norm_epsilon: float = 1e-6
-    layer_scale: float | None = None
-    qkv_bias: bool = True
-    qk_norm: bool = False
-    attention_kernel: str = 'auto'
-    dropout: float = 0.0
+    config: BlockConfig
     cross_attention: bool = False
     deterministic: bool = True
     keep: tuple[str, ...] = ()
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -66,29 +51,29 @@ class Block(nn.Module):
         Returns:
           The carry for the next layer, and a dict with what `keep` names.
         """
-        x, cache = carry
+        config, (x, cache) = self.config, carry
         kept = {}
 
-        def remember(key, value):
+        def update_cache(key, value):
             nonlocal cache
             cache = cache.write(layer['index'], key, value)
             return cache.keys[layer['index']], cache.values[layer['index']]
 
         def attend(name, y, context=None, **options):
             attention = MultiHeadAttention(
-                self.num_heads,
-                qkv_bias=self.qkv_bias,
-                qk_norm=self.qk_norm,
-                norm_epsilon=self.norm_epsilon,
-                kernel=self.attention_kernel,
-                dtype=self.dtype,
+                config.num_heads,
+                qkv_bias=config.qkv_bias,
+                qk_norm=config.qk_norm,
+                norm_epsilon=config.norm_epsilon,
+                kernel=config.attention_kernel,
+                dtype=config.dtype,
                 name=name,
             )
             y, kept[name] = attention(y, context, return_weights=name in self.keep, **options)
             return y
 
         def self_attention(y):
-            append = None if cache is None else remember
+            append = None if cache is None else update_cache
             return attend('attention', y, mask=mask, angles=angles, append=append)
 
         def cross_attention(y):
@@ -98,12 +83,12 @@ class Block(nn.Module):
             return attend('cross_attention', y, context, mask=context_mask, keys_values=found)
 
         mlp = MLP(
-            self.mlp_dim,
-            activation=self.activation,
-            gated=self.gated_mlp,
-            dropout=self.dropout,
+            config.mlp_dim,
+            activation=config.activation,
+            gated=config.gated_mlp,
+            dropout=config.dropout,
             deterministic=self.deterministic,
-            dtype=self.dtype,
+            dtype=config.dtype,
             name='mlp',
         )
         x = self._add('attention', x, self_attention, layer['drop_path'])
@@ -124,16 +109,17 @@ class Block(nn.Module):
         drop_path: jax.Array,
     ) -> jax.Array:
         """x and what a branch makes of it: normalised before, or the sum normalised after."""
-        norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name=f'{name}_norm')
-        if self.norm_position == 'post':
+        config = self.config
+        norm = nn.LayerNorm(config.norm_epsilon, dtype=config.dtype, name=f'{name}_norm')
+        if config.norm_position == 'post':
             return norm(x + self._regularised(branch(x), f'{name}_scale', drop_path))
         return x + self._regularised(branch(norm(x)), f'{name}_scale', drop_path)
 
     def _regularised(self, y: jax.Array, scale: str, drop_path: jax.Array) -> jax.Array:
         """What is added to the residual stream: dropout, LayerScale, drop path."""
-        y = nn.Dropout(self.dropout, deterministic=self.deterministic)(y)
-        if self.layer_scale is not None:
-            initial = nn.initializers.constant(self.layer_scale)
+        y = nn.Dropout(self.config.dropout, deterministic=self.deterministic)(y)
+        if self.config.layer_scale is not None:
+            initial = nn.initializers.constant(self.config.layer_scale)
             y = y * self.param(scale, initial, (y.shape[-1],)).astype(y.dtype)
         if self.deterministic:
             return y
@@ -151,41 +137,25 @@ class Stack(nn.Module):
 
     Attributes:
       depth: blocks L.
-      num_heads: heads h of the attention.
-      mlp_dim: hidden width M of the MLP.
-      activation, gated_mlp: see `vitjax.layers.mlp`.
-      norm_position: 'pre' (before attention and MLP; Dosovitskiy et al. 2021, eq. 2) or 'post'
-        (after each sum; Vaswani et al. 2017, section 3.1).
-      norm_epsilon: of every LayerNorm.
-      layer_scale: initial value of LayerScale (Touvron et al. 2021), None for none.
-      qkv_bias, qk_norm, attention_kernel: see `MultiHeadAttention`.
-      dropout: after attention, in and after the MLP.
+      config: what each block is.
       drop_path: of the last block; it rises linearly from 0 at the first.
       scan: compile one block and loop over the layers, not all of them one after another.
       remat: recompute a block's activations in the backward pass, not store them.
-      dtype: of the computation; parameters, statistics of norms and softmax are float32.
+      stacked: names of the submodules whose parameters have a leading axis of layers, see
+        `vitjax.layers.stacks`.
     """
 
     depth: int
-    num_heads: int
-    mlp_dim: int
-    activation: str = 'gelu_tanh'
-    gated_mlp: bool = False
-    norm_position: str = 'pre'
-    norm_epsilon: float = 1e-6
-    layer_scale: float | None = None
-    qkv_bias: bool = True
-    qk_norm: bool = False
-    attention_kernel: str = 'auto'
-    dropout: float = 0.0
+    config: BlockConfig
     drop_path: float = 0.0
     scan: bool = False
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+
+    stacked: ClassVar[tuple[str, ...]] = ('blocks',)
 
     def _blocks(self, *, train: bool, keep: tuple[str, ...], cross_attention: bool, scan: bool):
         """The stack as one module that takes what `Block` takes, with arrays of layers for `layer`."""
-        check_choice('norm_position', self.norm_position, ('pre', 'post'))
+        check_choice('norm_position', self.config.norm_position, ('pre', 'post'))
         # Under `scan` the backward loop keeps the recomputation apart; unrolled, only a barrier does.
         block = nn.remat(Block, prevent_cse=not scan) if self.remat else Block
         stack = nn.scan(
@@ -197,21 +167,10 @@ class Stack(nn.Module):
             unroll=1 if scan else self.depth,
         )
         return stack(
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            activation=self.activation,
-            gated_mlp=self.gated_mlp,
-            norm_position=self.norm_position,
-            norm_epsilon=self.norm_epsilon,
-            layer_scale=self.layer_scale,
-            qkv_bias=self.qkv_bias,
-            qk_norm=self.qk_norm,
-            attention_kernel=self.attention_kernel,
-            dropout=self.dropout,
+            self.config,
             cross_attention=cross_attention,
-            deterministic=not train or not (self.dropout or self.drop_path),
+            deterministic=not train or not (self.config.dropout or self.drop_path),
             keep=keep,
-            dtype=self.dtype,
             name='blocks',
         )
 
@@ -278,19 +237,20 @@ class Decoder(Stack):
 
     def start(self, context: jax.Array, context_mask: jax.Array, max_length: int) -> Cache:
         """An empty cache for `max_length` tokens, with the keys and values of a context [B, S, D]."""
+        config = self.config
         attention = self.variables['params']['blocks']['cross_attention']
 
         def projected(name):
             # Stacked, all layers are one matrix product.
-            kernel = attention[name]['kernel'].astype(self.dtype)  # [L, D, h, d]
-            heads = jnp.einsum('bsd,ldhe->lbhse', context.astype(self.dtype), kernel)
-            if self.qkv_bias:
-                heads += attention[name]['bias'].astype(self.dtype)[:, None, :, None]
+            kernel = attention[name]['kernel'].astype(config.dtype)  # [L, D, h, d]
+            heads = jnp.einsum('bsd,ldhe->lbhse', context.astype(config.dtype), kernel)
+            if config.qkv_bias:
+                heads += attention[name]['bias'].astype(config.dtype)[:, None, :, None]
             return heads  # [L, B, h, S, d]
 
         keys, values = projected('key'), projected('value')
-        if self.qk_norm:
-            norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, parent=None)
+        if config.qk_norm:
+            norm = nn.LayerNorm(config.norm_epsilon, dtype=config.dtype, parent=None)
             keys = jax.vmap(lambda params, x: norm.apply({'params': params}, x))(
                 attention['key_norm'], keys
             )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.convolution import Window
 from vitjax.layers.patches import as_pair, grid_size, patchify
 from vitjax.layers.positions import sincos2d
@@ -104,16 +105,14 @@ class MAE(nn.Module):
         )
         token = nn.initializers.normal(0.02)
         self.mask_token = self.param('mask_token', token, (1, 1, self.decoder_width))
-        self.decoder = Encoder(
-            depth=self.decoder_depth,
+        block = BlockConfig(
             num_heads=self.decoder_num_heads,
             mlp_dim=4 * self.decoder_width,
             activation=self.activation,
             norm_epsilon=self.norm_epsilon,
-            scan=self.scan,
-            remat=self.remat,
             dtype=self.dtype,
         )
+        self.decoder = Encoder(self.decoder_depth, block, scan=self.scan, remat=self.remat)
         self.decoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
         height, width = as_pair(self.patch_size)
         # float32 whatever the dtype: the loss is taken of it.

@@ -2,15 +2,12 @@
 
 import fnmatch
 import functools
-import inspect
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax import registry
 from vitjax.errors import UserError, unknown
-from vitjax.layers.patches import as_pair
 from vitjax.models.cnn import CNN
 from vitjax.models.mae import MAE
 from vitjax.models.resnet import ResNet
@@ -151,17 +148,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-# Tokens of source and of target in an example for an encoder-decoder.
-SENTENCE = 64
-
-
 def list_models(pattern: str = '*') -> list[str]:
     """Names of the models that match a shell pattern, upper and lower case apart, in order of size."""
     return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
 
 
-def create_model(name: str, **overrides) -> nn.Module:
-    """Builds a model by name; every constructor argument can be overridden.
+def create_model(name: str | Callable[..., nn.Module], **overrides) -> nn.Module:
+    """Builds a model; every constructor argument can be overridden.
+
+    Args:
+      name: a built-in name, an import path 'package.module:Attr' of a module class, or the class.
+      overrides: arguments of its constructor.
 
     >>> create_model('vit_s16', image_size=(32, 48), patch_size=(4, 8)).width
     384
@@ -169,26 +166,18 @@ def create_model(name: str, **overrides) -> nn.Module:
     Raises:
       UserError: unknown name or argument (names the nearest), or values that do not fit together.
     """
-    if name not in MODELS:
-        raise unknown('model', name, MODELS)
-    known = inspect.signature(MODELS[name]).parameters
+    kind = registry.find('model', name)
+    shown = name if isinstance(name, str) else kind.__name__
+    known = registry.parameters(kind)
     for argument in overrides:
         if argument not in known:
-            raise unknown(f'argument of {name}', argument, known.keys() - {'parent', 'name'})
+            raise unknown(f'argument of {shown}', argument, known.keys() - {'parent', 'name'})
     try:
-        return MODELS[name](**overrides)
+        model = kind(**overrides)
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
-        raise UserError(f'{name}: {error}') from error
-
-
-def translates(model: nn.Module) -> bool:
-    """Whether a model is of sentences; all others are of images."""
-    return isinstance(model, Transformer)
-
-
-def example_inputs(model: nn.Module) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Shapes of one example: an image of the model's own size, or a pair of sentences of 64 tokens each."""
-    if translates(model):
-        return (jax.ShapeDtypeStruct((1, SENTENCE), jnp.int32),) * 2
-    size = (1, *as_pair(model.image_size), model.in_channels)
-    return (jax.ShapeDtypeStruct(size, jnp.float32),)
+        raise UserError(f'{shown}: {error}') from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f'{shown} returned a {type(model).__name__}, not a Flax Linen module')
+    return model

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.cache import Cache
 from vitjax.layers.positions import rotary_angles, sinusoidal
 from vitjax.layers.transformer import Decoder, Encoder
@@ -16,6 +17,9 @@ from vitjax.models.checks import (
     check_heads,
     check_rates,
 )
+
+# Tokens of source and of target in the example inputs.
+SENTENCE = 64
 
 
 class Transformer(nn.Module):
@@ -41,8 +45,9 @@ class Transformer(nn.Module):
       positions: 'sinusoidal' (sine and cosine of a frequency side by side), 'sinusoidal_halves' (all
         sines, then all cosines), 'learned', 'rotary' (in every self-attention) or 'none'.
       max_positions: length of the learned table; the others have no limit.
-      norm_position, activation, norm_epsilon, attention_kernel, dropout, scan, remat, dtype: see
-        `vitjax.layers.transformer.Stack`; with 'pre' a norm follows each stack.
+      norm_position, activation, norm_epsilon, attention_kernel, dropout, dtype: see
+        `vitjax.layers.block.BlockConfig`; with 'pre' a norm follows each stack.
+      scan, remat: see `vitjax.layers.transformer.Stack`.
     """
 
     vocab_size: int = 8000
@@ -108,7 +113,7 @@ class Transformer(nn.Module):
             shape, initial = (self.max_positions, self.width), nn.initializers.normal(0.02)
             self.source_positions = self.param('source_positions', initial, shape)
             self.target_positions = self.param('target_positions', initial, shape)
-        options = dict(
+        block = BlockConfig(
             num_heads=self.num_heads,
             mlp_dim=self.mlp_dim or 4 * self.width,
             activation=self.activation,
@@ -116,16 +121,19 @@ class Transformer(nn.Module):
             norm_epsilon=self.norm_epsilon,
             attention_kernel=self.attention_kernel,
             dropout=self.dropout,
-            scan=self.scan,
-            remat=self.remat,
             dtype=self.dtype,
         )
-        self.encoder = Encoder(self.encoder_depth, **options)
-        self.decoder = Decoder(self.decoder_depth, **options)
+        self.encoder = Encoder(self.encoder_depth, block, scan=self.scan, remat=self.remat)
+        self.decoder = Decoder(self.decoder_depth, block, scan=self.scan, remat=self.remat)
         self.embedding_dropout = nn.Dropout(self.dropout)
         if self.norm_position == 'pre':
             self.encoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
             self.decoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
+
+    def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Source and target of `SENTENCE` tokens, or of as many as there are learned positions."""
+        length = SENTENCE if self.positions != 'learned' else min(SENTENCE, self.max_positions)
+        return (jax.ShapeDtypeStruct((1, length), jnp.int32),) * 2
 
     def __call__(
         self,

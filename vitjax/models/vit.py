@@ -1,11 +1,12 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), of any image and patch size."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitjax.layers.block import BlockConfig
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_stride, resnet_windows
 from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size, nearest_multiples
 from vitjax.layers.pooling import AttentionPooling
@@ -58,9 +59,9 @@ class ViT(nn.Module):
         stem. The patch size stays in pixels of the image; the stem's stride, 4 after the root and
         the first stage and twice that after each further one, divides it.
       stem_width: of that ResNet, which has group norm; see `ResNetBackbone`.
-      activation, gated_mlp, norm_epsilon, layer_scale, qkv_bias, qk_norm, dropout, drop_path,
-        attention_kernel,
-        scan, remat, dtype: see `vitjax.layers.transformer.Encoder`.
+      activation, gated_mlp, norm_epsilon, layer_scale, qkv_bias, qk_norm, dropout, attention_kernel,
+        dtype: see `vitjax.layers.block.BlockConfig`.
+      drop_path, scan, remat: see `vitjax.layers.transformer.Stack`.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -100,6 +101,12 @@ class ViT(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
 
+    # Parameters and submodules before the blocks, for `config.optimizer.layer_decay`.
+    before_blocks: ClassVar[tuple[str, ...]] = (
+        *('backbone', 'patch_embedding', 'embedding_norm', 'positions'),
+        *('class_token', 'distillation_token', 'register_tokens'),
+    )
+
     def __post_init__(self):
         lists_to_tuples(self)
         super().__post_init__()
@@ -131,7 +138,6 @@ class ViT(nn.Module):
     def setup(self):
         grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
         token = nn.initializers.normal(0.02)
-        mlp_dim = self.mlp_dim or 4 * self.width
         if self.stem_depths is not None:
             self.backbone = ResNetBackbone(
                 self.stem_depths, width=self.stem_width, norm='group', dtype=self.dtype
@@ -154,10 +160,9 @@ class ViT(nn.Module):
             self.position_table = self.param('positions', token, shape)
         if self.norm_embeddings:
             self.embedding_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
-        self.encoder = Encoder(
-            depth=self.depth,
+        block = BlockConfig(
             num_heads=self.num_heads,
-            mlp_dim=mlp_dim,
+            mlp_dim=self.mlp_dim or 4 * self.width,
             activation=self.activation,
             gated_mlp=self.gated_mlp,
             norm_epsilon=self.norm_epsilon,
@@ -166,20 +171,12 @@ class ViT(nn.Module):
             qk_norm=self.qk_norm,
             attention_kernel=self.attention_kernel,
             dropout=self.dropout,
-            drop_path=self.drop_path,
-            scan=self.scan,
-            remat=self.remat,
             dtype=self.dtype,
         )
+        self.encoder = Encoder(self.depth, block, self.drop_path, self.scan, self.remat)
         self.norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
         if self.pooling == 'map':
-            self.attention_pooling = AttentionPooling(
-                self.num_heads,
-                mlp_dim,
-                activation=self.activation,
-                norm_epsilon=self.norm_epsilon,
-                dtype=self.dtype,
-            )
+            self.attention_pooling = AttentionPooling(block)
         if self.representation_size:
             self.representation = nn.Dense(self.representation_size, dtype=self.dtype)
         if self.num_classes:

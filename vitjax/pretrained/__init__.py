@@ -1,5 +1,7 @@
 """Weights in and out: one way to load a model, whatever wrote it, and one to save it."""
 
-from vitjax.pretrained.pretrained import Pretrained, load, save
+from vitjax.pretrained.load import load
+from vitjax.pretrained.model import Pretrained
+from vitjax.pretrained.save import save
 
-__all__ = ['Pretrained', 'load', 'save']
+__all__ = [Pretrained, 'load', 'save']

@@ -7,7 +7,6 @@ what the model makes of them: logits [B, K], float32, or of a model without head
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +15,22 @@ from jax import export
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import RunError, UserError, one_line
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.primitives import in_fewer_primitives
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 _PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 _LARGEST_ONNX = 2**31  # bytes; protocol buffers do not hold more
 _TOLERANCE = 1e-4
 
 
-def stablehlo(pretrained: 'Pretrained') -> bytes:
+def stablehlo(pretrained: Pretrained) -> bytes:
     """As StableHLO, for every platform: `jax.export.deserialize(bytearray(content)).call(pixels)`."""
     pixels = _pixels(pretrained, *export.symbolic_shape('b'))
     exported = export.export(jax.jit(_forward(pretrained)), platforms=_PLATFORMS)(pixels)
     return bytes(exported.serialize())
 
 
-def onnx(pretrained: 'Pretrained') -> bytes:
+def onnx(pretrained: Pretrained) -> bytes:
     """As ONNX, with the input `pixels` and the output `result`; onnxruntime agrees to 1e-4.
 
     Raises:
@@ -83,17 +80,17 @@ def onnx(pretrained: 'Pretrained') -> bytes:
     return content
 
 
-EXPORTS: dict[str, Callable[['Pretrained'], bytes]] = {'stablehlo': stablehlo, 'onnx': onnx}
+EXPORTS: dict[str, Callable[[Pretrained], bytes]] = {'stablehlo': stablehlo, 'onnx': onnx}
 
 
-def _pixels(pretrained: 'Pretrained', batch: object) -> jax.ShapeDtypeStruct:
+def _pixels(pretrained: Pretrained, batch: object) -> jax.ShapeDtypeStruct:
     if not isinstance(pretrained.preprocess, Preprocess):
         raise UserError(f'{type(pretrained.model).__name__} is no model of images: not exported')
     size, channels = pretrained.preprocess.image_size, pretrained.preprocess.channels
     return jax.ShapeDtypeStruct((batch, *size, channels), jnp.uint8)
 
 
-def _forward(pretrained: 'Pretrained') -> Callable[[jax.Array], jax.Array]:
+def _forward(pretrained: Pretrained) -> Callable[[jax.Array], jax.Array]:
     """Pixels -> what the model returns; UserError unless that is one array."""
     model, variables = pretrained.model, pretrained.variables
 

@@ -6,7 +6,7 @@ true of all: the tanh approximation of GELU, an epsilon of 1e-6, pixels scaled t
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flax.traverse_util import flatten_dict
 
@@ -22,11 +22,9 @@ from vitjax.pretrained.layouts import (
     refuse,
     settle,
 )
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
 from vitjax.pretrained.restating import with_position_table
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 WEIGHTS = 'model.npz'
 
@@ -149,14 +147,14 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
-def restated(pretrained: 'Pretrained') -> 'Pretrained':
+def restated(pretrained: Pretrained) -> Pretrained:
     """With a table of positions, unless they are those that the files leave out."""
     if pretrained.model.positions in ('learned', _NO_TABLE):
         return pretrained
     return with_position_table(pretrained, 'class')
 
 
-def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
+def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Published names, or big_vision's where only it has the model."""
     model = pretrained.model
     class_token = model.prefix['class_token']

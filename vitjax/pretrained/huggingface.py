@@ -5,7 +5,7 @@ models of transformers 5 have them in memory. Positions of another grid are resa
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -22,6 +22,7 @@ from vitjax.pretrained.huggingface_config import (
     write_preprocess,
 )
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, write_table
 from vitjax.pretrained.pytorch import (
     attention,
@@ -32,9 +33,6 @@ from vitjax.pretrained.pytorch import (
     norm,
 )
 from vitjax.pretrained.restating import with_head_on_mean_too, with_position_table
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 WEIGHTS = 'model.safetensors'
 
@@ -91,7 +89,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
-def restated(pretrained: 'Pretrained') -> 'Pretrained':
+def restated(pretrained: Pretrained) -> Pretrained:
     """With a position of the class token; DINOv2's with a head that sees the mean of the patches too."""
     model = pretrained.model
     dino = model.layer_scale is not None and model.distillation == 'none'
@@ -100,7 +98,7 @@ def restated(pretrained: 'Pretrained') -> 'Pretrained':
     return with_position_table(pretrained, 'class')
 
 
-def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
+def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. Names are those of the hub's files."""
     model = pretrained.model
     kind = kind_for(model)

@@ -1,7 +1,7 @@
 """Hugging Face's config.json and preprocessor_config.json: reading them, and writing those of a model."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
@@ -9,10 +9,8 @@ from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Checkpoint, refuse
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.pytorch import IMAGENET
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 # Kind of the model -> the class that has a head. The kind is `model_type` in its config.json, and
 # stands before all names but those of heads.
@@ -103,7 +101,7 @@ def read_labels(checkpoint: Checkpoint, num_classes: int) -> tuple[str, ...] | N
     return None if all(name.startswith('LABEL_') for name in labels) else labels
 
 
-def write_config(pretrained: 'Pretrained', kind: str) -> dict[str, Any]:
+def write_config(pretrained: Pretrained, kind: str) -> dict[str, Any]:
     """The config.json of a model of this kind."""
     model = pretrained.model
     dino = kind.startswith('dinov2')

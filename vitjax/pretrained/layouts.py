@@ -16,9 +16,10 @@ and its name in `LAYOUTS`, and in `vitjax.pretrained.pretrained.WRITERS` if it w
 """
 
 import dataclasses
+import functools
 import importlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,8 @@ from vitjax.checkpoints import array_shapes
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import Untold, UserError
 from vitjax.layers.patches import as_pair, grid_size
-from vitjax.models.registry import create_model, example_inputs
+from vitjax.models.contract import call_options, example_inputs
+from vitjax.models.registry import create_model
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
 
 # In the order in which they are asked whether they know a file.
@@ -182,9 +184,10 @@ def parameter_shapes(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple
     return array_shapes(variable_shapes(create_model(name, **arguments))['params'])
 
 
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """What `model.init` would make, as `jax.ShapeDtypeStruct`s."""
-    return jax.eval_shape(model.init, jax.random.key(0), *example_inputs(model))
+def variable_shapes(model: nn.Module, inputs: Sequence[Any] | None = None) -> dict[str, Any]:
+    """What `model.init` would make, as `jax.ShapeDtypeStruct`s; inputs None: the model's own."""
+    init = functools.partial(model.init, **call_options(model, False))
+    return jax.eval_shape(init, jax.random.key(0), *(inputs or example_inputs(model)))
 
 
 def guess_image(

@@ -9,7 +9,7 @@ Source: He et al. 2022; names and epsilon of Meta's from facebookresearch/mae, m
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,12 +26,10 @@ from vitjax.pretrained.huggingface_config import (
     write_preprocess,
 )
 from vitjax.pretrained.layouts import Checkpoint, Parts, check_grid, parameter_shapes, settle
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, under, write_table
 from vitjax.pretrained.pytorch import dense, guess_size, norm
 from vitjax.pretrained.restating import position_table
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 WEIGHTS = 'model.safetensors'
 
@@ -70,7 +68,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     return reader(checkpoint, overrides)
 
 
-def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
+def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. It is Hugging Face's, with the names of the hub's files."""
     model = pretrained.model
     for name in ('image_size', 'patch_size'):

@@ -86,7 +86,7 @@ def _at_another_image_size(parts: Parts, model: MAE, wanted: dict[str, Any]) -> 
 def _encoder(parts: Parts, model: MAE) -> Parts:
     """The encoder as He et al. 2022 fine-tune it: the mean of the patches is normalised."""
     encoder = model.encoder()
-    arguments = {name: getattr(encoder, name) for name in signature(ViT)}
+    arguments = {name: getattr(encoder, name) for name in signature(ViT, ('dtype',))}
     arguments |= {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True}
     params = {
         path.removeprefix('vit/'): value

@@ -4,23 +4,19 @@ What is saved so reads as that other model; from there on saving and loading is 
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitjax.layers.patches import grid_size
 from vitjax.layers.positions import FIXED
 from vitjax.models.vit import ViT
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
-
+from vitjax.pretrained.model import Pretrained
 
 # Positions -> their table, as in `FIXED`.
 _TABLES = FIXED | {'none': lambda grid, width: np.zeros((grid[0] * grid[1], width), np.float32)}
 
 
-def with_position_table(pretrained: 'Pretrained', placed: str) -> 'Pretrained':
+def with_position_table(pretrained: Pretrained, placed: str) -> Pretrained:
     """A `ViT` with positions as learned ones are stored; tokens that had none get one of 0.
 
     Args:
@@ -41,7 +37,7 @@ def with_position_table(pretrained: 'Pretrained', placed: str) -> 'Pretrained':
     return _restated(pretrained, held, positions=table)
 
 
-def with_head_on_mean_too(pretrained: 'Pretrained') -> 'Pretrained':
+def with_head_on_mean_too(pretrained: Pretrained) -> Pretrained:
     """A `ViT` whose head sees the class token, as one that sees the patches' mean beside it, times 0."""
     head = pretrained.variables['params']['head']
     kernel = np.pad(head['kernel'], ((0, pretrained.model.width), (0, 0)))  # [2D, K]
@@ -65,6 +61,6 @@ def add_rows(table: np.ndarray, old: ViT, new: ViT) -> np.ndarray:
     return np.concatenate([before, added, of_patches], axis=1)
 
 
-def _restated(pretrained: 'Pretrained', model: ViT, **params) -> 'Pretrained':
+def _restated(pretrained: Pretrained, model: ViT, **params) -> Pretrained:
     variables = pretrained.variables | {'params': pretrained.variables['params'] | params}
     return dataclasses.replace(pretrained, model=model, variables=variables)

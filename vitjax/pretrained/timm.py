@@ -4,12 +4,13 @@ Google's and Meta's weights that timm hands out compute here what they compute t
 GELU, and positions resampled its way.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
 from vitjax.pretrained.pytorch import (
     attention,
@@ -27,9 +28,6 @@ from vitjax.pretrained.timm_config import (
     read_config,
     write_config,
 )
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 WEIGHTS = 'model.safetensors'
 
@@ -107,7 +105,7 @@ def read_tensors(
     return Parts('vit', arguments, params, **parts)
 
 
-def restated(pretrained: 'Pretrained') -> 'Pretrained':
+def restated(pretrained: Pretrained) -> Pretrained:
     """With a position of every token before the patches, or of none; distilled models have them all."""
     model = pretrained.model
     without = model.positions == 'none' or (model.positions == 'learned' and not model.num_placed)
@@ -116,7 +114,7 @@ def restated(pretrained: 'Pretrained') -> 'Pretrained':
     return with_position_table(pretrained, 'all')
 
 
-def write(pretrained: 'Pretrained') -> tuple[Tensors, dict[str, Any]]:
+def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
     """See `vitjax.pretrained.layouts`. The config.json has every argument that timm's constructor takes."""
     model = pretrained.model
     check_holds(model)

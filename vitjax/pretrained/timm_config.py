@@ -3,16 +3,14 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
 from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Checkpoint, refuse
+from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.pytorch import IMAGENET
-
-if TYPE_CHECKING:
-    from vitjax.pretrained.pretrained import Pretrained
 
 PATCHES = 'patch_embed.proj.weight'
 PREPROCESS = IMAGENET | {'crop': 0.875, 'interpolation': 'bicubic'}  # what timm takes by default
@@ -113,7 +111,7 @@ def architecture_facts(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
     return known | {'pool_prefix': name == 'test_vit3'}
 
 
-def write_config(pretrained: 'Pretrained') -> dict[str, Any]:
+def write_config(pretrained: Pretrained) -> dict[str, Any]:
     """The config.json, with every argument that timm's constructor takes."""
     model = pretrained.model
     distilled = model.distillation == 'head'

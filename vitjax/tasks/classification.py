@@ -1,25 +1,29 @@
 """Image classification: cross-entropy over the classes."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images, read_labels, unread_images
+from vitjax.data.inputs import DataOptions, ExampleData, Transform, open_examples, read_labels
+from vitjax.data.transforms import check_label, value_of
 from vitjax.errors import UserError
+from vitjax.protocols import Decodes
+from vitjax.tasks.task import Task, name_of
 
 _QUANTILES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """One label an image.
 
     Attributes:
@@ -32,8 +36,7 @@ class Classification:
     label_smoothing: float = 0.0
     mixup: float = 0.0
 
-    metric_names = ('loss', 'accuracy')
-    quality_names = ()
+    needs_classes = True
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
@@ -41,33 +44,35 @@ class Classification:
         if not 0 <= self.mixup < math.inf:
             raise ValueError(f'mixup must be at least 0, not {self.mixup}')
 
-    def open_data(
-        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
-    ) -> ImageData:
-        """The labelled images that `config.data` names; UserError if the model's classes are others."""
-        _check_model(config)
-        data, model = open_images(config, training), config.model
-        if not training and run is not None:
-            _check_labels(data, run)
-        if data.labels and model.num_classes != len(data.labels):
+    def check_model(self, model: Any) -> None:
+        """UserError for a model that does not tell classes of images apart."""
+        if isinstance(model, Decodes):
+            raise UserError(f'classification takes a model of images, not a {name_of(model)}')
+        if not hasattr(model, 'num_classes'):
             raise UserError(
-                f'config.model.num_classes is {model.num_classes}, but {config.data.name} has '
+                f'classification takes a model with num_classes, which {name_of(model)} has not'
+            )
+
+    def open_data(self, options: DataOptions) -> ExampleData:
+        """The labelled images that `config.data` names; UserError if the model's classes are others."""
+        num_classes = options.model.num_classes
+        data = open_examples(options, functools.partial(labelled, num_classes=num_classes))
+        if not options.training and options.run is not None:
+            _check_labels(data, options.run)
+        if data.labels and num_classes != len(data.labels):
+            raise UserError(
+                f'config.model.num_classes is {num_classes}, but {options.keys["name"] or "the data"} has '
                 f'{len(data.labels)} classes; add --config.model.num_classes={len(data.labels)}'
             )
         return data
 
-    def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
-        """The shapes of these images, which are not read."""
-        _check_model(config)
-        return unread_images(config)
-
-    def metrics(
+    def loss(
         self,
         model: nn.Module,
-        variables: dict[str, Any],
-        batch: dict[str, jax.Array],
+        variables: Mapping[str, Any],
+        batch: Mapping[str, jax.Array],
         *,
-        rngs: dict[str, jax.Array],
+        rngs: Mapping[str, jax.Array],
         train: bool,
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
         """Loss and accuracy of a batch: image [B, H, W, C] normalised, label [B] int, mask [B] bool.
@@ -79,32 +84,48 @@ class Classification:
         if mixing:
             own = _own_share(rngs['dropout'], self.mixup, mask)
             images = _mixed(images, own)
-        model_state = {name: value for name, value in variables.items() if name != 'params'}
-        logits, model_state = model.apply(
-            variables,
-            images,
-            train=train,
-            rngs=rngs,
-            mutable=list(model_state) if train else [],
-        )  # [B, K]
+        logits, state = self.apply(model, variables, images, train=train, rngs=rngs)  # [B, K]
         targets = jax.nn.one_hot(batch['label'], logits.shape[-1])
         if train:
             targets = optax.smooth_labels(targets, self.label_smoothing)
         if mixing:
             targets = _mixed(targets, own)
         loss = optax.softmax_cross_entropy(logits, targets)  # [B]
-        correct = logits.argmax(-1) == batch['label']
-        count = mask.sum(dtype=jnp.float32)
+        return {'loss': loss, 'accuracy': logits.argmax(-1) == batch['label']}, state
 
-        def total(values):
-            return jnp.stack([jnp.where(mask, values, 0).sum(dtype=jnp.float32), count])
+    def predict(self, outputs: jax.Array) -> dict[str, jax.Array]:
+        """Logits [B, K] -> probabilities [B, K]."""
+        return {'probabilities': jax.nn.softmax(outputs)}
 
-        metrics = {'loss': total(loss), 'accuracy': total(correct)}
-        return metrics, model_state
+    def check_predicts(self, model: nn.Module, source: str) -> None:
+        """UserError where a model has no classes."""
+        if not getattr(model, 'num_classes', 0):
+            raise UserError(f'{source} has no classes; fine-tune it with configs/finetune.py')
 
-    def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
-        """Nothing: accuracy is measured batch by batch."""
-        return {}
+    def answer(
+        self, prediction: Mapping[str, np.ndarray], labels: tuple[str, ...] | None, top: int
+    ) -> tuple[str, dict[str, Any]]:
+        """The most likely labels of an image, with their probabilities."""
+        scores = prediction['probabilities']  # [K]
+        best = [
+            (labels[k] if labels else str(k), float(scores[k]))
+            for k in np.argsort(-scores, kind='stable')[:top]
+        ]
+        text = '  '.join(f'{label} {score:.3f}' for label, score in best)
+        return text, {'top': [{'label': label, 'probability': score} for label, score in best]}
+
+
+def labelled(
+    example: Mapping[str, Any],
+    rng: np.random.Generator,
+    *,
+    augment: Transform,
+    train: bool,
+    num_classes: int,
+) -> dict[str, Any]:
+    """Image and label of an example, the rest of which is not looked at."""
+    image = augment({'image': value_of(example, 'image')}, rng)['image']
+    return {'image': image, 'label': check_label(example, num_classes)}
 
 
 def _own_share(rng: jax.Array, alpha: float, mask: jax.Array) -> jax.Array:
@@ -126,7 +147,7 @@ def _mixed(values: jax.Array, own: jax.Array) -> jax.Array:
     return own * values + (1 - own) * jnp.roll(values, 1, axis=0)
 
 
-def _check_labels(data: ImageData, run: Path) -> None:
+def _check_labels(data: ExampleData, run: Path) -> None:
     """UserError if the classes are not those of the run; a folder of images may lack some."""
     trained = read_labels(run)
     if trained and data.labels and trained != data.labels:
@@ -135,10 +156,3 @@ def _check_labels(data: ImageData, run: Path) -> None:
             f'{data.evaluation.name} has other classes, {here}, than {run} was trained on, {there}; '
             'they must be the same and in the same order'
         )
-
-
-def _check_model(config: ml_collections.ConfigDict) -> None:
-    if 'image_size' not in config.model:
-        raise UserError(f'classification takes a model of images, not {config.model.name}')
-    if 'num_classes' not in config.model:
-        raise UserError(f'config.model.name {config.model.name} has no classes to tell apart')

@@ -1,44 +1,52 @@
 """Masked autoencoding (He et al. 2022): the hidden patches of an image from the visible ones."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+import numpy as np
 from flax import linen as nn
 
-from vitjax.data.inputs import ImageData, open_images, unread_images
+from vitjax.data.inputs import Transform
+from vitjax.data.transforms import value_of
 from vitjax.errors import UserError
+from vitjax.files import read_json
+from vitjax.tasks.task import Task, name_of
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedAutoencoding:
+class MaskedAutoencoding(Task):
     """Mean squared error of the predicted pixels of hidden patches; labels are not looked at."""
 
-    metric_names = ('loss',)
-    quality_names = ()
+    def check_model(self, model: Any) -> None:
+        """UserError for a model that does not say what there is to predict."""
+        if not hasattr(model, 'target'):
+            raise UserError(
+                'config.task.name masked_autoencoding takes a model such as mae_b16, '
+                f'not a {name_of(model)}'
+            )
 
-    def open_data(
-        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
-    ) -> ImageData:
-        """The images that `config.data` names."""
-        _check_model(config)
-        return open_images(config, training)
+    def transform(
+        self,
+        example: Mapping[str, Any],
+        rng: np.random.Generator,
+        *,
+        augment: Transform,
+        train: bool,
+    ) -> dict[str, Any]:
+        """The image of an example alone."""
+        return {'image': augment({'image': value_of(example, 'image')}, rng)['image']}
 
-    def unread_data(self, config: ml_collections.ConfigDict) -> ImageData:
-        """The shapes of these images, which are not read."""
-        _check_model(config)
-        return unread_images(config)
-
-    def metrics(
+    def loss(
         self,
         model: nn.Module,
-        variables: dict[str, Any],
-        batch: dict[str, jax.Array],
+        variables: Mapping[str, Any],
+        batch: Mapping[str, jax.Array],
         *,
-        rngs: dict[str, jax.Array],
+        rngs: Mapping[str, jax.Array],
         train: bool,
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
         """Loss of a batch: image [B, H, W, C] normalised, mask [B] bool.
@@ -46,23 +54,26 @@ class MaskedAutoencoding:
         In evaluation an image always has the same patches hidden.
         """
         if train:
-            rngs = rngs | {'masking': rngs['dropout']}
-        result = model.apply(variables, batch['image'], train=train, rngs=rngs)
+            rngs = dict(rngs) | {'masking': rngs['dropout']}
+        result, state = self.apply(model, variables, batch['image'], train=train, rngs=rngs)
         error = jnp.square(result['prediction'] - model.target(batch['image']))
         error = error.mean(axis=(2, 3, 4))  # [B, N]
-        loss = error.mean(axis=1, where=result['hidden'])  # [B]
-        mask = batch['mask']
-        total = jnp.where(mask, loss, 0).sum(dtype=jnp.float32)
-        return {'loss': jnp.stack([total, mask.sum(dtype=jnp.float32)])}, {}
+        return {'loss': error.mean(axis=1, where=result['hidden'])}, state
 
-    def quality(self, model: nn.Module, variables: dict[str, Any], data: ImageData) -> dict:
-        """Nothing: the loss says it all."""
-        return {}
+    def next_command(self, run: Path) -> list[str]:
+        """Fine-tuning on the same data."""
+        command = [
+            'vitjax',
+            'train',
+            '--config',
+            'configs/finetune.py',
+            '--workdir',
+            f'{run}-tuned',
+        ]
+        data = read_json(run / 'config.json')['data']
+        keys = [f'--config.data.{key}={data[key]}' for key in ('name', 'path') if data[key]]
+        return [*command, f'--config.model.pretrained={run}', *keys]
 
-
-def _check_model(config: ml_collections.ConfigDict) -> None:
-    if 'mask_ratio' not in config.model:
-        raise UserError(
-            f'config.task.name masked_autoencoding takes a model such as mae_b16, '
-            f'not {config.model.name}'
-        )
+    def check_predicts(self, model: nn.Module, source: str) -> None:
+        """UserError: nothing is classified."""
+        raise UserError(f'{source} has no classes; fine-tune it with configs/finetune.py')

@@ -2,26 +2,29 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from flax import linen as nn
 
 from vitjax.config import Count, Range
-from vitjax.data.sentences import TextData, open_sentences, unread_sentences
+from vitjax.data.inputs import DataOptions
+from vitjax.data.sentences import TextData, open_sentences
 from vitjax.data.text import TextPreprocess
 from vitjax.data.tokenizer import normalise
 from vitjax.errors import UserError
 from vitjax.generation.translation import translate
+from vitjax.protocols import Decodes
+from vitjax.tasks.task import Task, name_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Translation:
+class Translation(Task):
     """Sentences of one language into another, with teacher forcing.
 
     Attributes:
@@ -36,36 +39,36 @@ class Translation:
     sample: Annotated[int, Range(low=0)] = 200
     beam_size: Count = 1
 
-    metric_names = ('loss', 'accuracy')
+    takes_pretrained = False  # the tokenizer of other weights is another
 
     @property
-    def quality_names(self) -> tuple[str, ...]:
+    def evaluated(self) -> tuple[str, ...]:
         return ('bleu', 'chrf', 'exact_match') if self.sample else ()
 
-    def open_data(
-        self, config: ml_collections.ConfigDict, run: Path | None = None, training: bool = True
-    ) -> TextData:
+    def check_model(self, model: Any) -> None:
+        """UserError for a model that writes no sequences."""
+        if not isinstance(model, Decodes):
+            raise UserError(
+                f'translation takes a model such as transformer_base, not a {name_of(model)}'
+            )
+
+    def open_data(self, options: DataOptions) -> TextData:
         """The sentence pairs that `config.data` names, tokenised as `config.text` says.
 
         The tokenizer is that of the run, if there is one already.
         """
-        _check_model(config)
+        run = options.run
         started = run is not None and (run / 'text.json').exists()
         tokenizer = TextPreprocess.load(run).tokenizer if started else None
-        return open_sentences(config, tokenizer, training)
+        return open_sentences(options, tokenizer)
 
-    def unread_data(self, config: ml_collections.ConfigDict) -> TextData:
-        """The shapes of these sentences, which are not read."""
-        _check_model(config)
-        return unread_sentences(config)
-
-    def metrics(
+    def loss(
         self,
         model: nn.Module,
-        variables: dict[str, Any],
-        batch: dict[str, jax.Array],
+        variables: Mapping[str, Any],
+        batch: Mapping[str, jax.Array],
         *,
-        rngs: dict[str, jax.Array],
+        rngs: Mapping[str, jax.Array],
         train: bool,
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
         """Loss and accuracy over the tokens that follow another one of their sentence.
@@ -75,7 +78,8 @@ class Translation:
         `source_position`, `target_position`, int, and `mask` [B] bool.
         """
         source_segment, segment = batch['source_segment'], batch['target_segment']
-        logits = model.apply(
+        logits, state = self.apply(
+            model,
             variables,
             batch['source'],
             batch['target'][:, :-1],
@@ -96,12 +100,12 @@ class Translation:
         count = counts.sum(dtype=jnp.float32)
 
         def total(values):
-            return jnp.stack([jnp.where(counts, values, 0).sum(dtype=jnp.float32), count])
+            return jnp.where(counts, values, 0).sum(dtype=jnp.float32), count
 
-        return {'loss': total(loss), 'accuracy': total(correct)}, {}
+        return {'loss': total(loss), 'accuracy': total(correct)}, state
 
-    def quality(
-        self, model: nn.Module, variables: dict[str, Any], data: TextData
+    def evaluate(
+        self, model: nn.Module, variables: Mapping[str, Any], data: TextData
     ) -> dict[str, float]:
         """BLEU, chrF++ and the share of exact matches of a sample that the model translates itself.
 
@@ -130,11 +134,7 @@ class Translation:
             logger.info('%s of %d sentences: %s', name, len(found), metric.get_signature())
         return scores | {'exact_match': sum(map(str.__eq__, found, wanted)) / len(wanted)}
 
-
-def _check_model(config: ml_collections.ConfigDict) -> None:
-    if 'vocab_size' not in config.model:
-        raise UserError(
-            f'translation takes a model such as transformer_base, not {config.model.name}'
-        )
-    if config.model.pretrained is not None:  # whose tokenizer is another
-        raise UserError('config.model.pretrained starts models of images, not translation')
+    def next_command(self, run: Path) -> list[str]:
+        """Translating the first sentence of the evaluation split."""
+        text = (run / 'examples' / 'source.txt').read_text().strip()
+        return ['vitjax', 'translate', '--checkpoint', str(run), text]

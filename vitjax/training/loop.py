@@ -1,10 +1,11 @@
 """The training loop: steps, log, evaluation, checkpoints, and going on after a stop."""
 
 import collections
+import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ import jax
 import ml_collections
 import numpy as np
 import optax
+from flax import linen as nn
 from jax.experimental import multihost_utils
 
 import vitjax
+from vitjax import registry
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
-from vitjax.errors import Preempted, RunError, UserError
+from vitjax.config import base_config, complete, import_paths, read_config
+from vitjax.errors import Preempted, RunError, UserError, unknown
 from vitjax.files import check_place, to_path, write_atomically
-from vitjax.training.evaluation import Evaluator
+from vitjax.models.contract import write_inputs
+from vitjax.protocols import Callback, Evaluator, Event
+from vitjax.tasks.task import Task
+from vitjax.training.build import Given, build
+from vitjax.training.evaluation import SplitEvaluator, named_evaluations, numbers
 from vitjax.training.experiment import Experiment
 from vitjax.training.prefetching import prefetch
+from vitjax.training.profiling import Profiler
 from vitjax.training.progress import Progress, parameter_overview
 from vitjax.training.records import Records, read_records
 from vitjax.training.state import TrainState, join_state, split_state
@@ -32,20 +41,55 @@ logger = logging.getLogger(__name__)
 _STEPS_AHEAD = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves in memory.
+
+    Attributes:
+      metrics: of the last evaluation; those of an entry of `config.evals` are called 'NAME/METRIC'.
+      variables: what `experiment.model.apply` takes; the averaged ones where there are any.
+      state: the train state.
+      experiment: model, task, data and mesh.
+    """
+
+    metrics: dict[str, float]
+    variables: dict[str, Any]
+    state: TrainState
+    experiment: Experiment
+
+
 def train(
-    config: ml_collections.ConfigDict,
+    config: str | Path | ml_collections.ConfigDict,
     workdir: str | Path,
-    should_stop: Callable[[int], bool] = lambda step: False,
-) -> dict[str, float]:
-    """Trains as the config says, or goes on where the run in `workdir` was stopped.
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    data: Any = None,
+    optimizer: Any = None,
+    evals: Mapping[str, Evaluator | Mapping[str, Any]] | None = None,
+    callbacks: Sequence[Callback] = (),
+    should_stop: Callable[[int], bool] | None = None,
+) -> Result:
+    """Trains as a config says, or goes on where the run in `workdir` was stopped.
+
+    Objects that are given stand in for the named parts of the config. A run with any of them says so in its
+    `code.json`, and goes on when it is given them again.
 
     Args:
-      config: complete, as `read_config` returns it.
+      config: a recipe, as `read_config` takes it.
       workdir: the run's folder.
+      overrides: dotted key -> value or text, as {'optimizer.learning_rate': 3e-4}.
+      model: a Flax Linen module.
+      task: a `vitjax.Task`.
+      data: {split: source}, or a function that returns it.
+      optimizer: a complete optax transformation, or a function that is given the schedule and returns one.
+      evals: name -> callable (event) -> {name: number}, or keys as in `config.evals`; besides those.
+      callbacks: callables (event), besides those of `config.callbacks`.
       should_stop: asked at each step, with its number; True saves and ends the run.
 
     Returns:
-      The metrics of the last evaluation.
+      The `Result`.
 
     Raises:
       UserError: the config does not fit together, or not with the checkpoints in `workdir`; or an
@@ -53,17 +97,38 @@ def train(
       RunError: a loss that is not finite, or a full disk.
       Preempted: `should_stop` said so; the state is saved.
     """
-    return _Run(config, to_path(workdir), should_stop).finish()
+    given = Given(model, task, data, optimizer)
+    config = read_config(config, overrides)
+    entries = {}
+    for name, entry in (evals or {}).items():
+        entries[name] = {'name': entry} if callable(entry) else dict(entry)
+    run = _Run(
+        config, to_path(workdir), should_stop or (lambda step: False), given, entries, callbacks
+    )
+    return run.finish()
 
 
 class _Run:
     """A run from its start, or from where it was stopped, to its end."""
 
     def __init__(
-        self, config: ml_collections.ConfigDict, workdir: Path, should_stop: Callable[[int], bool]
+        self,
+        config: ml_collections.ConfigDict,
+        workdir: Path,
+        should_stop: Callable[[int], bool],
+        given: Given,
+        evals: Mapping[str, Mapping[str, Any]],
+        callbacks: Sequence[Callback],
     ):
-        self.config, self.workdir, self.should_stop = config, workdir, should_stop
-        self.experiment = experiment = Experiment(config, run=workdir)
+        self.workdir, self.should_stop = workdir, should_stop
+        if given.names:
+            config = complete(ml_collections.ConfigDict(given.without_names(config)))
+        config, self.experiment = build(config, run=workdir, given=given, evals=evals)
+        self.config, experiment = config, self.experiment
+        entries = config.evals.to_dict() | dict(evals)
+        self.evaluations = named_evaluations(entries, experiment, config.batch_size)
+        self.callbacks = [*make_callbacks(config.callbacks.to_dict()), *callbacks]
+        self.profiler = Profiler(workdir / 'profile', config.log.profile)
         for line in changes(workdir / 'config.json', config):
             logger.warning('changed since this run was started: %s', line)
         host = (jax.process_index(), jax.process_count())
@@ -95,24 +160,36 @@ class _Run:
             # That of a finished run says how it was, not what is asked for now.
             if not (self.was_finished and stored.exists()):
                 write_atomically(stored, config.to_json(indent=2) + '\n')
+                self._write_code(given, evals)
+                write_inputs(workdir, experiment.inputs())
             experiment.data.save(workdir)
             self.records = Records(workdir, self.step, config.log.tensorboard)
         self.progress = Progress(experiment.lengths.total, self.step)
-        self.evaluate = Evaluator(experiment)
+        self.evaluate = SplitEvaluator(experiment)
 
-    def finish(self) -> dict[str, float]:
-        """Runs to the last step; returns the metrics of the evaluation there."""
+    def _write_code(self, given: Given, evals: Mapping[str, Mapping[str, Any]]) -> None:
+        """Where the code is that is not vitjax's, if the run has any."""
+        objects = [*given.names, *(f'evals.{name}' for name in evals)]
+        code = registry.describe_code(import_paths(self.config)) | {'objects': objects}
+        path = self.workdir / 'code.json'
+        if code['names'] or objects or path.exists():
+            write_atomically(path, json.dumps(code, indent=2) + '\n')
+
+    def finish(self) -> Result:
+        """Runs to the last step."""
         lengths = self.experiment.lengths
         try:
             self._introduce()
             # A run that was stopped between a step and its evaluation still owes that evaluation.
-            if self.resumed and self._is_due(lengths.eval) and self.metrics is None:
+            due = [lengths.eval, *(evaluation.every for evaluation in self.evaluations)]
+            if self.resumed and any(map(self._is_due, due)) and self.metrics is None:
                 self._evaluate()
             train_step = self.experiment.train_step()
             unfinished = collections.deque()
             self._restart_clock()
             with self.experiment.context():
                 while self.step < lengths.total:
+                    self.profiler.before(self.step + 1)
                     self.state, self.values = train_step(self.state, self._next_batch())
                     self.step += 1
                     unfinished.append(self.values['loss'])
@@ -121,6 +198,7 @@ class _Run:
                     self._after_step()
             if self.metrics is None:  # a run that was longer before is already past its end
                 self._evaluate()
+            self._call_back('end', self.config.data.eval_split, self.metrics)
             self.checkpoints.wait()
         except Preempted:
             self._stop()
@@ -136,11 +214,13 @@ class _Run:
             self.progress.close()
             if self.records:
                 self.records.close()
+            self.profiler.close()
             self.checkpoints.close()
-        return self.metrics
+        return Result(self.metrics, self.state.variables, self.state, self.experiment)
 
     def _stop(self) -> None:
         self._save()
+        self._call_back('end', self.config.data.eval_split, self.metrics or {})
         self.checkpoints.wait()
         self.progress.say(f'stopped at step {self.step} and saved; the same command goes on')
 
@@ -156,7 +236,8 @@ class _Run:
         self.metrics = None
         logged = self._log() if self._is_due(lengths.log) else {}
         self.progress.update(self.step, logged, self.config.batch_size, self.waited)
-        if self._is_due(lengths.eval):
+        self.profiler.after(self.step, self.values)
+        if self._is_due(lengths.eval) or any(self._is_due(e.every) for e in self.evaluations):
             self._evaluate()
         if self._is_due(lengths.checkpoint) or (self.metrics and self.config.checkpoint.best):
             self._save()
@@ -183,8 +264,8 @@ class _Run:
                 'left out %d updates that were not finite until step %d', more, self.step
             )
             self.skipped_updates = values['skipped_updates']
+        self._record('log', 'train', values)
         if self.records:
-            self.records.write(self.step, 'train', values)
             clock, step, waited = self.clock
             passed = max(time.monotonic() - clock, 1e-9)
             pace = (self.step - step) / passed
@@ -197,7 +278,7 @@ class _Run:
                 },
             )
         self._restart_clock()
-        return {name: values[name] for name in self.experiment.task.metric_names}
+        return {name: values[name] for name in self.experiment.metric_names}
 
     def _fetch(self) -> dict[str, float]:
         """The newest values as numbers; RunError if a loss or gradient was not finite."""
@@ -213,17 +294,60 @@ class _Run:
         return values
 
     def _evaluate(self) -> None:
+        """Runs the evaluations that are due, that of the task first."""
         # Several hosts agree on a stop between steps, and a checkpoint that may be the best needs
         # its metrics: then an evaluation is not cut short.
         may_stop = jax.process_count() == 1 and not self.config.checkpoint.best
-        self.metrics = self.evaluate(
-            self.state.variables, lambda: may_stop and self.should_stop(self.step)
-        )
-        if self.records:
-            self.records.write(self.step, self.config.data.eval_split, self.metrics)
-        shown = '  '.join(f'{name} {value:.4g}' for name, value in self.metrics.items())
-        self.progress.say(f'step {self.step}: {self.config.data.eval_split}  {shown}')
+        variables, split = self.state.variables, self.config.data.eval_split
+        self.metrics = {}
+        if self._is_due(self.experiment.lengths.eval):
+            found = self.evaluate(variables, lambda: may_stop and self.should_stop(self.step))
+            self.metrics = self._record('eval', split, found)
+            self._show(split, self.metrics)
+        for evaluation in self.evaluations:
+            if self._is_due(evaluation.every):
+                found = evaluation(self.step, variables)
+                found = self._record('eval', evaluation.name, found)
+                self._show(evaluation.name, found)
+                self.metrics |= {f'{evaluation.name}/{key}': x for key, x in found.items()}
+        self._check_best()
         self._restart_clock()
+
+    def _check_best(self) -> None:
+        """UserError if an evaluation that is to rank checkpoints does not measure what it should."""
+        best = (self.config.checkpoint.best or '').removeprefix('-')
+        entry, slash, _ = best.partition('/')
+        if slash and best not in self.metrics:
+            known = [name for name in self.metrics if name.startswith(f'{entry}/')]
+            if known:
+                raise unknown('metric', best, known)
+
+    def _show(self, name: str, metrics: Mapping[str, float]) -> None:
+        shown = '  '.join(f'{key} {value:.4g}' for key, value in metrics.items())
+        self.progress.say(f'step {self.step}: {name}  {shown}')
+
+    def _record(self, kind: str, name: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Writes a record, with what callbacks add to it; returns it."""
+        record = dict(values) | self._call_back(kind, name, values)
+        if self.records:
+            self.records.write(self.step, name, record)
+        return record
+
+    def _call_back(self, kind: str, name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Calls the callbacks; returns what they add to the record."""
+        if not self.callbacks:
+            return {}
+        event = Event(
+            *(kind, self.step, name, metrics, self.state.variables, self.experiment),
+            *(self.config.to_dict(), self.workdir),
+        )
+        added = {}
+        for callback in self.callbacks:
+            found = numbers(callback(event) or {}, 'a callback')
+            if taken := (found.keys() & (metrics.keys() | added.keys())):
+                raise UserError(f'a callback returned {min(taken)!r}, which is measured already')
+            added |= found
+        return added
 
     def _save(self) -> None:
         """Saves this step, unless it is saved or is where the run started."""
@@ -241,6 +365,9 @@ class _Run:
             meta={'config': json.loads(self.config.to_json()), 'versions': _versions()},
             metrics=self.metrics,
         )
+        added = self._call_back('checkpoint', 'checkpoint', self.metrics or {})
+        if added and self.records:
+            self.records.write(self.step, 'checkpoint', added)
         self._restart_clock()
 
     def _restore(self) -> TrainState | None:
@@ -280,14 +407,24 @@ class _Run:
         return None
 
     def _recorded_metrics(self) -> dict[str, float] | None:
-        """The metrics of an evaluation that was recorded at this step."""
+        """The metrics of the evaluations that were recorded at this step; None if one is missing."""
         path = self.workdir / 'metrics.jsonl'
-        for row in read_records(path) if path.exists() else ():
-            # A row of the training split has no such count, an evaluation on that split has.
-            evaluated = row['split'] == self.config.data.eval_split and 'examples' in row
-            if evaluated and row['step'] == self.step:
-                return {k: v for k, v in row.items() if k not in ('step', 'split')}
-        return None
+        rows = [r for r in read_records(path) if r['step'] == self.step] if path.exists() else []
+        due = self._is_due(self.experiment.lengths.eval)
+        # A row of the training split has no such count, an evaluation on that split has.
+        split = self.config.data.eval_split
+        found = {r['split']: r for r in rows if r['split'] == split and 'examples' in r}
+        names = {
+            evaluation.name for evaluation in self.evaluations if self._is_due(evaluation.every)
+        }
+        found |= {r['split']: r for r in rows if r['split'] in names}
+        if not found.keys() >= names | ({split} if due else set()) or not found:
+            return None
+        metrics = {}
+        for name, row in found.items():
+            prefix = '' if name == split else f'{name}/'
+            metrics |= {f'{prefix}{k}': v for k, v in row.items() if k not in ('step', 'split')}
+        return metrics
 
     def _introduce(self) -> None:
         device = jax.devices()[0]
@@ -313,11 +450,25 @@ def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:
     except ValueError:
         return [f'{path} cannot be read']
     new = _flat(json.loads(config.to_json()))
+    # Keys that came after the run was started have had their default.
+    old = _flat(json.loads(base_config().to_json())) | {'augment.name': 'standard'} | old
     return [
         f'config.{key}: {old.get(key)!r} -> {new.get(key)!r}'
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def make_callbacks(entries: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
+    """The callbacks of `config.callbacks`."""
+    made = []
+    for name, entry in entries.items():
+        keys = {key: value for key, value in entry.items() if key != 'name'}
+        try:
+            made.append(registry.bind('callback', entry.get('name') or name, keys))
+        except (TypeError, ValueError) as error:
+            raise UserError(f'config.callbacks.{name}: {error}') from error
+    return made
 
 
 def _versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vitjax.errors import UserError
-from vitjax.layers.transformer import is_stacked
+from vitjax.layers.stacks import Stacks
 
 AXES = ('data', 'fsdp', 'tensor')
 
@@ -92,21 +92,23 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(('data', 'fsdp')))
 
 
-def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-    """A NamedSharding for every array (or ShapeDtypeStruct) of a tree of parameters or a train state."""
+def tree_shardings(tree: Any, mesh: jax.sharding.Mesh, stacks: Stacks) -> Any:
+    """A NamedSharding for every array (or ShapeDtypeStruct) of a tree of parameters or a train state.
+
+    `stacks` says which of the parameters have a leading axis of layers, which is never cut.
+    """
 
     def sharding(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator='/')
-        return NamedSharding(mesh, _partition(name, leaf.shape, mesh))
+        return NamedSharding(mesh, _partition(name, leaf.shape, mesh, stacks.is_stacked(name)))
 
     return jax.tree.map_with_path(sharding, tree)
 
 
-def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, layers: bool) -> P:
     """How one array is cut; where the axis of a rule does not divide by fsdp, the largest other that does."""
     if math.prod(shape) < _SMALLEST_CUT:
         return P()
-    layers = is_stacked(name)
     rules = dict(AXIS_RULES)
     for pattern, axes in PARAMETER_AXES:
         if re.search(f'(^|/){pattern}$', name) and len(axes) == len(shape) - layers:

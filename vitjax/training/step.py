@@ -1,14 +1,14 @@
 """The training step and the evaluation step: pure functions, jitted once a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import linen as nn
 
+from vitjax.tasks.task import Task
 from vitjax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -16,60 +16,75 @@ Batch = dict[str, jax.Array]
 
 def make_train_step(
     model: nn.Module,
-    task: Any,
+    task: Task,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    config: ml_collections.ConfigDict,
+    *,
+    seed: int,
     log_every: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One step of training: state, batch -> state, values for the log.
+    accumulate: int = 1,
+    ema: float | None = None,
+) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """One step of training: state, batch, frozen arrays of the task -> state, values for the log.
 
     The values are means since the last log, so that the log needs nothing but the newest ones. An
     update whose loss or gradient is not finite is never applied, and is counted.
-    """
-    options = config.optimizer
 
-    def gradients(params, model_state, batch, rng):
+    Args:
+      seed: with the step and the example it decides everything random.
+      log_every: steps from log to log.
+      accumulate: micro-batches of a batch.
+      ema: decay a step of the averaged parameters; None for none.
+    """
+
+    def gradients(params, model_state, averaged, batch, rng, frozen):
         def loss(params):
             metrics, new_state = task.metrics(
-                model, {'params': params, **model_state}, batch, rngs={'dropout': rng}, train=True
+                model,
+                with_frozen({'params': params, **model_state}, frozen),
+                batch,
+                rngs={'dropout': rng},
+                train=True,
+                averaged=with_frozen(averaged, frozen),
             )
-            return metrics['loss'][0], (metrics, new_state)
+            # A model whose collections do not change in training keeps them.
+            return metrics['loss'][0], (metrics, {**model_state, **new_state})
 
         (_, (metrics, model_state)), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return grads, metrics, model_state
 
-    def accumulated(params, model_state, batch, rng):
+    def accumulated(params, model_state, averaged, batch, rng, frozen):
         """Sums of gradients and metrics over the micro-batches of a batch."""
-        if options.accumulate == 1:
-            return gradients(params, model_state, batch, rng)
+        if accumulate == 1:
+            return gradients(params, model_state, averaged, batch, rng, frozen)
 
         def split(x):
             # Neighbours go to different micro-batches, so that each device keeps its own rows.
-            x = x.reshape(-1, options.accumulate, *x.shape[1:]).swapaxes(0, 1)
+            x = x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
             return nn.with_logical_constraint(x, (None, 'batch', *(None,) * (x.ndim - 2)))
 
         def micro_step(carry, inputs):
             sums, model_state = carry
             micro_batch, index = inputs
             grads, metrics, model_state = gradients(
-                params, model_state, micro_batch, jax.random.fold_in(rng, index)
+                params, model_state, averaged, micro_batch, jax.random.fold_in(rng, index), frozen
             )
             return (jax.tree.map(jnp.add, sums, (grads, metrics)), model_state), None
 
         micro_batches = jax.tree.map(split, batch)
-        shapes = jax.eval_shape(
-            gradients, params, model_state, jax.tree.map(lambda x: x[0], micro_batches), rng
-        )
+        first = jax.tree.map(lambda x: x[0], micro_batches)
+        shapes = jax.eval_shape(gradients, params, model_state, averaged, first, rng, frozen)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[:2])
         (sums, model_state), _ = jax.lax.scan(
-            micro_step, (zeros, model_state), (micro_batches, jnp.arange(options.accumulate))
+            micro_step, (zeros, model_state), (micro_batches, jnp.arange(accumulate))
         )
         return *sums, model_state
 
-    def train_step(state: TrainState, batch: Batch):
-        rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        grads, metrics, model_state = accumulated(state.params, state.model_state, batch, rng)
+    def train_step(state: TrainState, batch: Batch, frozen: Any = None):
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        grads, metrics, model_state = accumulated(
+            state.params, state.model_state, state.variables, batch, rng, frozen
+        )
         total, count = metrics['loss']
         grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1), grads)
         norm = optax.tree.norm(grads)
@@ -89,7 +104,7 @@ def make_train_step(
         averages = state.averaged, state.averaged_state
         if state.averaged:
             # Early on the average follows closely, else it would hold the initial values for long.
-            decay = jnp.minimum(options.ema, (1 + state.step) / (10 + state.step))
+            decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
             averages = optax.incremental_update((params, model_state), averages, 1 - decay)
 
         first_of_log = state.step % log_every == 0
@@ -121,12 +136,18 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(
-    model: nn.Module, task: Any
-) -> Callable[[dict[str, jax.Array], dict[str, Any], Batch], dict[str, jax.Array]]:
-    """One step of evaluation: sums so far, variables, batch -> sums, each [2], sum and count."""
+def with_frozen(variables: Mapping[str, Any], frozen: Any) -> dict[str, Any]:
+    """The variables, and what a task keeps frozen, if there is any, as one more collection."""
+    return dict(variables) if frozen is None else {**variables, 'frozen': frozen}
 
-    def eval_step(sums, variables, batch):
+
+def make_eval_step(
+    model: nn.Module, task: Task
+) -> Callable[[dict[str, jax.Array], dict[str, Any], Batch, Any], dict[str, jax.Array]]:
+    """One step of evaluation: sums so far, variables, batch, frozen -> sums, each [2], sum and count."""
+
+    def eval_step(sums, variables, batch, frozen=None):
+        variables = with_frozen(variables, frozen)
         metrics, _ = task.metrics(model, variables, batch, rngs={}, train=False)
         metrics['examples'] = jnp.stack([batch['mask'].sum(dtype=jnp.float32), 1.0])
         return jax.tree.map(jnp.add, sums, metrics)

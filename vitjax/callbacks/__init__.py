@@ -1,0 +1,3 @@
+"""Callbacks that a config names in `callbacks`."""
+
+CALLBACKS = {}
