@@ -19,7 +19,7 @@ from vitjax.config.reading import (
     read_config,
     total_steps,
 )
-from vitjax.config.types import Count, Fraction, NotNegative, Range, signature
+from vitjax.config.types import Count, Fraction, NotNegative, Positive, Range, signature
 
 __all__ = [
     'PREPROCESSING',
@@ -27,6 +27,7 @@ __all__ = [
     'Fraction',
     'NotNegative',
     'Optimizer',
+    'Positive',
     'Range',
     'arguments',
     'base_config',

@@ -1,5 +1,7 @@
-"""Evaluations that a config names in `evals`."""
+"""Evaluations that a config names in `evals`; each is a callable (event) -> {name: number}."""
 
+from vitjax.evaluation.few_shot import FewShot
+from vitjax.evaluation.knn import KNN
 from vitjax.evaluation.metrics import Metrics
 
-EVALUATORS = {'metrics': Metrics}
+EVALUATORS = {'few_shot': FewShot, 'knn': KNN, 'metrics': Metrics}
