@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'vitjax/__init__.py').read_text())[1]
 
+RECIPES = ['vitjax.configs', 'vitjax.configs.mae', 'vitjax.configs.translation']
+
 setup(
     name='vitjax',
     version=VERSION,
@@ -16,7 +18,10 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.11',
-    packages=find_packages(include=['vitjax', 'vitjax.*']),
+    packages=[*find_packages(include=['vitjax', 'vitjax.*']), *RECIPES],
+    # The recipes are installed, too: `--config vitjax:digits`.
+    package_dir={package: package.removeprefix('vitjax.').replace('.', '/') for package in RECIPES},
+    package_data={'vitjax': ['py.typed']},
     install_requires=[
         'absl-py',
         'array_record',

@@ -26,14 +26,13 @@ from matplotlib.figure import Figure
 
 import vitjax
 from vitjax import cli
-from vitjax.cli.memory import keep_memory
-from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
-from vitjax.training import loop
-from vitjax.training.records import read_records
+from vitjax.runtime.memory import keep_memory
+from vitjax.training.sweep import Row, as_text, cells, mean_and_spread, run_once, table
 
-Row = dict[str, Any]
+__all__ = ['QUICK', 'Options', 'cells', 'main', 'mean_and_spread', 'table', 'train', 'write_images']
+
 LENGTHS = ('steps', 'epochs', 'examples')
 # What makes a run of `--quick` short.
 QUICK = {'batch_size': 32, 'steps': 20, 'schedule.warmup': 2}
@@ -99,7 +98,7 @@ def main(
     try:
         for row in rows(options):
             done.append(row)
-            shown = '  '.join(f'{key} {_text(value)}' for key, value in row.items())
+            shown = '  '.join(f'{key} {as_text(value)}' for key, value in row.items())
             print(f'{folder.name}: {shown}', file=sys.stderr, flush=True)
     except UserError as error:
         parser.error(str(error))
@@ -142,28 +141,16 @@ def train(
     for override in options.overrides:
         key, _, value = override.removeprefix('--config.').partition('=')
         overrides[key] = value
-    if differences := loop.changes(workdir / 'config.json', read_config(str(recipe), overrides)):
-        raise UserError(f'{workdir} holds another run ({differences[0]}); take another --output')
-    state = workdir / 'experiment.json'  # seconds so far and, once it is finished, the metrics
-    known = json.loads(state.read_text()) if state.exists() else {'seconds': 0.0}
-    if 'metrics' not in known:
-        words = [f'--config.{key}={value}' for key, value in overrides.items()]
-        start = time.monotonic()
-        try:
-            with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
-                code = cli.main(
-                    ['train', '--config', str(recipe), '--workdir', str(workdir), *words]
-                )
-            if code:
-                sys.exit(code)
-            rows = read_records(workdir / 'metrics.jsonl')
-            known['metrics'] = [row for row in rows if 'examples' in row][-1]
-        finally:
-            known['seconds'] += round(time.monotonic() - start, 1)
-            if workdir.is_dir():
-                write_atomically(state, json.dumps(known) + '\n')
-    metrics = {k: v for k, v in known['metrics'].items() if k not in ('step', 'split', 'examples')}
-    return {**metrics, 'seconds': known['seconds']}, workdir
+    return run_once(str(recipe), workdir, overrides, _train_here), workdir
+
+
+def _train_here(recipe: str, workdir: Path, overrides: Mapping[str, str]) -> None:
+    """Runs `vitjax train` in this process, which keeps what it compiled; exits as it does if it fails."""
+    words = [f'--config.{key}={value}' for key, value in overrides.items()]
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+        code = cli.main(['train', '--config', recipe, '--workdir', str(workdir), *words])
+    if code:
+        sys.exit(code)
 
 
 def write_images(folder: Path, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -180,46 +167,6 @@ def write_images(folder: Path, parts: Mapping[str, tuple[np.ndarray, np.ndarray]
             if path.exists() and path.read_bytes() != data:
                 raise UserError(f'{path} holds other images; take another --output')
             path.write_bytes(data)
-
-
-def cells(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
-    """The rows of each cell of the sweep, in the order in which the cells first appear."""
-    groups = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in by), []).append(row)
-    return groups
-
-
-def mean_and_spread(rows: Iterable[Row], value: str) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1; 0 for one row) over rows that differ in their seed.
-
-    Not a number where a row has None.
-    """
-    values = [np.nan if row[value] is None else row[value] for row in rows]
-    # Equal values have no spread, not even by rounding.
-    spread = np.std(values, ddof=1) if len(set(values)) > 1 else 0.0
-    return float(np.mean(values)), float(spread)
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Markdown: a line a cell, with mean and standard deviation over its seeds."""
-    by, values = results['by'], results['values']
-    lines = [
-        f'| {" | ".join([*by, *values, "seeds"])} |',
-        f'|{"---|" * (len(by) + len(values) + 1)}',
-    ]
-    for cell, rows in cells(results['rows'], by).items():
-        means = []
-        for value in values:
-            mean, spread = mean_and_spread(rows, value)
-            known = f'{mean:.4g} ± {spread:.2g}' if spread else f'{mean:.4g}'
-            means.append('-' if np.isnan(mean) else known)
-        lines.append(f'| {" | ".join([*map(_text, cell), *means, str(len(rows))])} |')
-    return '\n'.join(lines) + '\n'
-
-
-def _text(value: Any) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
 def _processor() -> str:

@@ -8,100 +8,122 @@ import pytest
 from vitjax.cli import COMMANDS
 
 PACKAGE = Path(__file__).parent.parent / 'vitjax'
-PARTS = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or path.is_dir()}
-PARTS -= {'__init__', '__main__', '__pycache__'}
-
-# Part -> what it may import of vitjax besides itself.
-ALLOWED = {
-    'errors': set(),
-    'files': {'errors'},
-    'config': {'files', 'errors'},
-    'layers': set(),
-    'models': {'layers', 'errors'},
-    'checkpoints': {'files', 'errors'},
-    'data': {'config', 'files', 'errors'},
-    'generation': {'layers', 'models', 'data', 'checkpoints', 'errors'},
-    'pretrained': {'layers', 'models', 'data', 'checkpoints', 'config', 'files', 'errors'},
-    'analysis': {
-        *(
-            'layers',
-            'models',
-            'generation',
-            'pretrained',
-            'data',
-            'checkpoints',
-            'config',
-            'files',
-            'errors',
-        ),
-    },
-    'tasks': {'layers', 'models', 'generation', 'data', 'config', 'errors'},
-    'training': {
-        *(
-            'layers',
-            'models',
-            'tasks',
-            'data',
-            'checkpoints',
-            'pretrained',
-            'config',
-            'files',
-            'errors',
-        ),
-    },
-    'cli': PARTS,
+# From the ground up: a room may import itself and rooms on lower floors, and those of its own floor that
+# are named for it in SAME_FLOOR.
+FLOORS = (
+    {'errors', 'protocols'},
+    {'files', 'registry'},
+    {'config', 'layers', 'runtime'},
+    {'models', 'checkpoints'},
+    {'data'},
+    {'generation'},
+    {'analysis'},
+    {'tasks', 'evaluation', 'callbacks', 'pretrained'},
+    {'training'},
+    {'planning'},
+    {'cli'},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# Room -> rooms of lower floors that it does not need: what they have is given to it.
+NEVER = {
+    'layers': {'files', 'registry'},
+    'models': {'config'},
+    'runtime': {'registry', 'protocols'},
 }
-# A config's keys are the arguments of what it names, which is imported when it is read.
-LAZY = {'config': {'models', 'tasks', 'training'}}
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test)
 
 
 def imports(path):
-    """(module, whether it is imported when the file is) for every import in a file."""
+    """Every module that an import statement of a file names, at any depth, with the names taken from it."""
     tree = ast.parse(path.read_text())
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for node in ast.walk(function)
-    }
+    if path == PACKAGE / '__init__.py':  # which shows type checkers where its lazy names are
+        tree.body = [node for node in tree.body if not is_type_checking(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            for alias in node.names:
+                yield alias.name, ()
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{path} has a relative import'
-            modules = [f'{node.module}.{alias.name}' for alias in node.names]
-        else:
+            yield node.module, tuple(alias.name for alias in node.names)
+
+
+def file_of(module):
+    """The file of a module of vitjax; None for any other."""
+    path = PACKAGE.parent.joinpath(*module.split('.'))
+    if path.with_suffix('.py').is_file():
+        return path.with_suffix('.py')
+    return path / '__init__.py' if (path / '__init__.py').is_file() else None
+
+
+def imported_files(path):
+    """The files of vitjax that a file imports."""
+    found = set()
+    for module, names in imports(path):
+        if module.split('.')[0] != 'vitjax':
             continue
-        for module in modules:
-            yield module, id(node) not in inside
+        inner = [file_of(f'{module}.{name}') for name in names]
+        found |= {file for file in inner if file}
+        # The package itself only where names come from it that are no modules.
+        if not names or None in inner:
+            found.add(file_of(module))
+    return found - {path}
 
 
-FILES = pytest.mark.parametrize(
-    'path',
-    [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in PACKAGE.rglob('*.py')],
+FILES = sorted(PACKAGE.rglob('*.py'))
+EACH_FILE = pytest.mark.parametrize(
+    'path', [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in FILES]
 )
 
 
-@FILES
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+@EACH_FILE
 def test_imports_run_one_way(path):
-    part = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
-    if part in ('__init__', '__main__'):
+    room = room_of(path)
+    if room in ('__init__', '__main__'):
         return
-    for module, at_once in imports(path):
-        root, *names = module.split('.')
-        if root == 'vitjax' and names:
-            allowed = ALLOWED[part] | {part} | (set() if at_once else LAZY.get(part, set()))
-            assert names[0] in allowed, f'{part} imports {module}'
+    for file in imported_files(path):
+        other = room_of(file)
+        if other == '__init__':  # the version, and in commands the public names
+            continue
+        is_lower = FLOOR[other] < FLOOR[room] and other not in NEVER.get(room, ())
+        assert other == room or is_lower, f'{room} imports {file.relative_to(PACKAGE)}'
 
 
-@FILES
+def test_no_files_import_each_other():
+    graph = {path: imported_files(path) for path in FILES}
+    # Take away what imports nothing that is left, until only circles are.
+    while free := [path for path, others in graph.items() if not others & graph.keys()]:
+        for path in free:
+            del graph[path]
+    circles = {
+        str(path.relative_to(PACKAGE)): sorted(
+            str(o.relative_to(PACKAGE)) for o in others & graph.keys()
+        )
+        for path, others in graph.items()
+    }
+    assert not circles
+
+
+def test_only_the_public_names_are_imported_for_type_checkers():
+    for path in FILES:
+        found = any(is_type_checking(node) for node in ast.walk(ast.parse(path.read_text())))
+        assert found == (path == PACKAGE / '__init__.py'), path
+
+
+@EACH_FILE
 def test_neither_tensorflow_nor_pytorch_is_imported(path):
     roots = {module.split('.')[0] for module, _ in imports(path)}
     assert not roots & {'tensorflow', 'tensorflow_text', 'torch', 'torchvision', 'timm'}
 
 
-def test_every_part_is_in_the_table():
-    assert ALLOWED.keys() >= PARTS
+def test_every_room_is_in_the_table():
+    assert {room_of(path) for path in FILES} - {'__init__', '__main__'} == FLOOR.keys()
 
 
 def python(code, **changes):

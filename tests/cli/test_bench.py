@@ -3,10 +3,10 @@ import sys
 
 import pytest
 
-from vitjax.analysis import benchmark, decoding
-from vitjax.analysis.input_peers import INPUT_PEERS
-from vitjax.analysis.peers import PEERS
-from vitjax.cli import main, measuring
+from vitjax.cli import main
+from vitjax.planning import benchmark, decoding, measuring
+from vitjax.planning.input_peers import INPUT_PEERS
+from vitjax.planning.peers import PEERS
 
 TINY = [
     *('--model', 'vit', '--image_size', '8', '--batch_size', '2', '--steps', '2'),

@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from vitjax.analysis import topologies
-from vitjax.analysis.planning import Plan, meshes
 from vitjax.cli import main
 from vitjax.errors import UserError
+from vitjax.planning import topologies
+from vitjax.planning.plan import Plan, meshes
 
 FITTING = Plan(
     flops=3 * 10**12,
@@ -39,7 +39,7 @@ def planned(monkeypatch, recipe):
         return config, types.SimpleNamespace(mesh=mesh)
 
     monkeypatch.setattr('vitjax.training.build.build', build)
-    monkeypatch.setattr('vitjax.analysis.planning.plan_step', lambda *_: given.pop(0))
+    monkeypatch.setattr('vitjax.planning.plan.plan_step', lambda *_: given.pop(0))
     monkeypatch.setattr(topologies, 'compile_only', lambda: None)
     return run
 
@@ -148,7 +148,7 @@ def test_a_search_that_nothing_goes_with_is_a_mistake(planned, monkeypatch, caps
     def refuse(*_):
         raise UserError('7 does not divide over them')
 
-    monkeypatch.setattr('vitjax.analysis.planning.plan_step', refuse)
+    monkeypatch.setattr('vitjax.planning.plan.plan_step', refuse)
     with pytest.raises(UserError, match='7 does not divide'):
         planned([], *SEARCH)
     assert not capsys.readouterr().out

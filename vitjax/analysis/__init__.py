@@ -1,4 +1,4 @@
-"""What a model sees, does and costs."""
+"""What a model sees, and how many FLOPs it takes."""
 
 import importlib
 

@@ -3,18 +3,18 @@
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitjax.analysis.drawing import new_figure, save_figure
 from vitjax.errors import UserError
 from vitjax.generation.translation import search, split
-from vitjax.pretrained import Pretrained
 
 _HANGUL = re.compile('[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]')
 
 
-def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], np.ndarray]:
+def alignment(pretrained: Any, text: str) -> tuple[list[str], list[str], np.ndarray]:
     """Translates a text greedily and reads where the decoder looked.
 
     Returns:
@@ -35,7 +35,7 @@ def alignment(pretrained: Pretrained, text: str) -> tuple[list[str], list[str], 
     return *pieces, weights[:, :length]
 
 
-def draw_alignment(pretrained: Pretrained, text: str, path: Path) -> None:
+def draw_alignment(pretrained: Any, text: str, path: Path) -> None:
     """Writes the picture of `alignment`; UserError as `font_for`, or where it cannot be written."""
     source, target, weights = alignment(pretrained, text)
     figure = new_figure(2 + 0.45 * len(source), 1.5 + 0.4 * len(target))

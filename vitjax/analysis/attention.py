@@ -14,7 +14,6 @@ from vitjax.analysis.drawing import new_figure, save_figure
 from vitjax.layers.patches import as_pair, grid_size, patchify, unpatchify
 from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
-from vitjax.pretrained import Pretrained
 
 
 def attention_rollout(attention: jax.Array) -> jax.Array:
@@ -111,7 +110,7 @@ def _over_image(model: ViT, weights: jax.Array) -> jax.Array:
     return jax.image.resize(inside, (len(weights), *size), 'linear')
 
 
-def draw_attention(pretrained: Pretrained, images: Sequence[Any], path: Path) -> None:
+def draw_attention(pretrained: Any, images: Sequence[Any], path: Path) -> None:
     """Writes a picture with a row an image: the image as the model takes it, then its `attention_maps`.
 
     Colours run from no attention to the highest of each map. Raises as `attention_maps` does, and

@@ -1,6 +1,5 @@
 """A picture of predictions at each evaluation."""
 
-import functools
 from typing import Any
 
 import jax
@@ -15,8 +14,7 @@ from vitjax.protocols import Event
 class Predictions:
     """Draws the first images of the evaluation split with what the model predicts, and with their labels.
 
-    The pictures are `predictions/STEP.png` in the run's folder. Where the images are no files and no arrays of
-    8 bits, or the model's outputs no classes, nothing is drawn.
+    The pictures are `predictions/STEP.png` in the run's folder.
 
     Args:
       count: of the images.
@@ -24,6 +22,7 @@ class Predictions:
 
     def __init__(self, count: Count = 8):
         self._count = count
+        self._compiled: dict[int, Any] = {}
 
     def __call__(self, event: Event) -> None:
         experiment = event.experiment
@@ -53,10 +52,6 @@ class Predictions:
             axis.set(xticks=[], yticks=[])
         (event.workdir / 'predictions').mkdir(exist_ok=True)
         save_figure(figure, event.workdir / 'predictions' / f'{event.step}.png')
-
-    @functools.cached_property
-    def _compiled(self) -> dict[int, Any]:
-        return {}
 
     def _predict(self, experiment: Any) -> Any:
         """Jitted once for a run."""

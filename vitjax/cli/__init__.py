@@ -11,11 +11,12 @@ import os
 import sys
 import threading
 
-from vitjax.cli.compiled import keep_compiled
-from vitjax.cli.memory import keep_memory
+from vitjax.runtime.compile_cache import keep_compiled
+from vitjax.runtime.memory import keep_memory
 
 COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
+    'sweep': 'train a recipe over values and seeds, with a table and a figure',
     'eval': "print the metrics of a run's checkpoint as one JSON line",
     'predict': 'print the most likely labels of images',
     'attend': 'draw where a model looks in images',

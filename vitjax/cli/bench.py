@@ -16,11 +16,6 @@ import tempfile
 from pathlib import Path
 
 PHOTOGRAPH = (375, 500)  # height and width of what is read, as of many of ImageNet's
-IMPORTS = {
-    'jax': 'import jax, flax.linen',
-    'vitjax': 'import vitjax',
-    'models': 'import vitjax; vitjax.create_model',
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from vitjax.analysis.benchmark import write_photographs
-    from vitjax.cli import measuring
     from vitjax.config import complete
     from vitjax.errors import UserError
     from vitjax.models.registry import create_model
+    from vitjax.planning import measuring
+    from vitjax.planning.benchmark import write_photographs
     from vitjax.protocols import Decodes
 
     if args.steps < 1:
@@ -85,6 +80,8 @@ def _sentences(args: argparse.Namespace):
 
 def _table(results: dict) -> str:
     """The results, a line each: what, how much, and what that is made of or compares to."""
+    from vitjax.planning.measuring import IMPORTS
+
     imports = results['import_seconds']
     first, matmul = results['first_step_seconds'], results['matmul']
     gigaflops = matmul['flops_per_second']

@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from vitjax.analysis.topologies import compile_only, parse_topology
     from vitjax.config import read_config
+    from vitjax.planning.topologies import compile_only, parse_topology
 
     topology = parse_topology(args.topology, args.num_slices)
     compile_only()  # before the config is read, which imports JAX
     config = read_config(args.config, args.overrides)
 
-    from vitjax.analysis.topologies import devices
+    from vitjax.planning.topologies import devices
 
     found = devices(topology)
     if args.search:
@@ -50,7 +50,7 @@ def _plan(config, topology, devices) -> dict:
     """One plan, with what it is of."""
     import dataclasses
 
-    from vitjax.analysis.planning import plan_step
+    from vitjax.planning.plan import plan_step
     from vitjax.training.build import build
 
     config, experiment = build(config, devices, read_data=False)
@@ -72,9 +72,9 @@ def _plan(config, topology, devices) -> dict:
 
 def _search(config, topology, devices, as_json: bool) -> int:
     """Tries meshes at the recipe's batch size, then other batch sizes on the best of them."""
-    from vitjax.analysis.planning import meshes
     from vitjax.config import complete
     from vitjax.errors import UserError
+    from vitjax.planning.plan import meshes
 
     rows, refused = [], []
 

@@ -15,9 +15,9 @@ from vitjax.protocols import EvaluationEvent
 class FewShot:
     """Ridge regression on N examples a class (Dosovitskiy et al. 2021, section 4.1; Kolesnikov et al. 2020).
 
-    Features are standardised by the chosen examples and get a constant one; targets are -1 and 1. There is one
-    result for each number of shots and each strength of L2: which of them is reported is for
-    the reader to say, and not to be chosen on the split that is reported.
+    Features are standardised by the chosen examples and get a constant one; targets are -1 and 1. There is
+    one result for each number of shots and each strength of L2. To report one of them, choose the strength
+    on another split.
 
     Attributes:
       shots: examples a class.
@@ -66,8 +66,8 @@ def ridge_scores(
 ) -> np.ndarray:
     """Scores of the classes by ridge regression: float64 [M, K].
 
-    The weights W [D + 1, K] minimise |X W - Y|^2 + l2 |W|^2, where the rows of X are the standardised features
-    and 1, and Y is 1 for the class of an example and -1 for the others.
+    The weights W [D + 1, K] minimise |X W - Y|^2 + l2 |W|^2, where the rows of X are the standardised
+    features and 1, and Y is 1 for the class of an example and -1 for the others.
 
     Args:
       train_features: [N, D].

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitjax.analysis.input_peers import INPUT_PEERS, batches_of_peer
-from vitjax.config import base_config
+from vitjax.config import arguments, base_config
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
+from vitjax.planning.input_peers import INPUT_PEERS, batches_of_peer
 
 PREPROCESS = Preprocess((12, 10), 3, 1.0, (0.5,) * 3, (0.5,) * 3, 'bilinear')
 
@@ -24,6 +24,8 @@ def config(tmp_path):
         Image.fromarray(np.full((30, 40, 3), level, np.uint8)).save(path)
     config = base_config()
     config.data.update(name='folder', path=str(tmp_path))
+    defaults = {key: default for key, (_, default) in arguments('augment', 'standard').items()}
+    config.augment.update(defaults | {'name': 'standard'})
     config.augment.update(crop=(0.1, 1.0), flip=True)
     config.batch_size = 3
     return config

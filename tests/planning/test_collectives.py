@@ -1,6 +1,6 @@
 import pytest
 
-from vitjax.analysis.collectives import groups, share, share_beyond
+from vitjax.planning.collectives import groups, share, share_beyond
 
 
 @pytest.mark.parametrize(

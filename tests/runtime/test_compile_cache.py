@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from vitjax.cli.compiled import keep_compiled
+from vitjax.runtime.compile_cache import keep_compiled
 
 # As a command does: before JAX is imported, and what is compiled after it.
 PROGRAM = """
-from vitjax.cli.compiled import keep_compiled
+from vitjax.runtime.compile_cache import keep_compiled
 keep_compiled()
 import jax
 jax.monitoring.register_event_listener(lambda event, **_: print(event))

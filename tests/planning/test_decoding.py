@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from vitjax.analysis import decoding
 from vitjax.errors import UserError
 from vitjax.models.registry import create_model
+from vitjax.planning import decoding
 
 
 def translator(**changes):

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from vitjax.analysis import peers
-from vitjax.analysis.benchmark import versions
 from vitjax.config import base_config
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 from vitjax.models.registry import create_model
+from vitjax.planning import peers
+from vitjax.planning.benchmark import versions
 
 PREPROCESS = Preprocess((8, 8), 3, 1.0, (0.5,) * 3, (0.5,) * 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vitjax.analysis import topologies
-from vitjax.analysis.topologies import CHIPS, parse_topology
 from vitjax.errors import UserError
+from vitjax.planning import topologies
+from vitjax.planning.topologies import CHIPS, parse_topology
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_the_compiler_refuses_is_one_line(monkeypatch):
 
 MESHES = """
 import json
-from vitjax.analysis.topologies import CHIPS, compile_only, devices, parse_topology
+from vitjax.planning.topologies import CHIPS, compile_only, devices, parse_topology
 from vitjax.errors import UserError
 from vitjax.training.sharding import make_mesh
 

@@ -9,21 +9,27 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitjax.analysis import benchmark
-from vitjax.analysis.benchmark import median_and_spread, versions
-from vitjax.analysis.decoding import compare_decoders
 from vitjax.analysis.flops import model_cost
-from vitjax.analysis.input_peers import INPUT_PEERS, batches_of_peer
-from vitjax.analysis.peers import PEERS, import_peer, steps_of_peer
-from vitjax.cli.bench import IMPORTS
 from vitjax.errors import UserError
 from vitjax.models.seq2seq import SENTENCE
+from vitjax.planning import benchmark
+from vitjax.planning.benchmark import median_and_spread, versions
+from vitjax.planning.decoding import compare_decoders
+from vitjax.planning.input_peers import INPUT_PEERS, batches_of_peer
+from vitjax.planning.peers import PEERS, import_peer, steps_of_peer
+from vitjax.protocols import Decodes
 from vitjax.training.build import build
 from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
 # Rounds until each finds its memory where it was: peers take of what others have given back.
 _WARM_UP = 5
+
+IMPORTS = {
+    'jax': 'import jax, flax.linen',
+    'vitjax': 'import vitjax',
+    'models': 'import vitjax; vitjax.create_model',
+}
 
 
 def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) -> dict[str, Any]:
@@ -37,13 +43,13 @@ def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) ->
     config, experiment = build(config)
     batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
     batch = next(batches)
-    ours = _Steps(experiment, batch)
-    if config.task.name == 'translation':
+    ours = _Steps(config, experiment, batch)
+    if isinstance(experiment.model, Decodes):
         results = _measure_translation(ours, batch, rounds)
     else:
         results = _measure_images(ours, batch, rounds)
         if with_input:
-            results['input'] = _measure_input(experiment, batches, min(rounds, 5))
+            results['input'] = _measure_input(ours, batches, min(rounds, 5))
     batches.close()
     return results
 
@@ -52,13 +58,20 @@ class _Steps:
     """The steps of an experiment on one batch: the train step, which has run once, and the forward pass.
 
     Attributes:
+      config: complete.
+      experiment: of the config.
       state: after the train steps so far.
       clock: seconds to trace, compile and run the first train step.
       temporary_bytes: of the train step.
     """
 
-    def __init__(self, experiment: Experiment, batch: Mapping[str, np.ndarray]):
-        self.experiment = experiment
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        experiment: Experiment,
+        batch: Mapping[str, np.ndarray],
+    ):
+        self.config, self.experiment = config, experiment
         self._batch = to_devices(batch, experiment.mesh)
         self.state = experiment.init_state()
         with experiment.context():
@@ -93,7 +106,7 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
         for name in PEERS:
             try:
                 steps[name] = steps_of_peer(
-                    name, experiment.model, variables, preprocess, experiment.config, batch
+                    name, experiment.model, variables, preprocess, ours.config, batch
                 )
             except UserError as error:
                 peers[name] = {'missing': str(error)}
@@ -104,20 +117,20 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
             # In parts of the largest: a head that has hardly trained gives small logits.
             difference = float(abs(logits - found['forward']()).max() / abs(logits).max())
             peers[name] = {'is': versions(name, 'torch'), 'largest_difference': difference}
-    results = _in_turn(ours, steps, experiment.config.batch_size, rounds)
+    results = _in_turn(ours, steps, ours.config.batch_size, rounds)
     size = list(preprocess.image_size)
     examples = 'x'.join(map(str, size))
     return results | {'unit': 'images', 'image_size': size, 'examples': examples, 'peers': peers}
 
 
 def _measure_input(
-    experiment: Experiment, batches: Iterator[Mapping[str, np.ndarray]], rounds: int
+    steps: _Steps, batches: Iterator[Mapping[str, np.ndarray]], rounds: int
 ) -> dict[str, Any]:
     """Images read a second, in turn with the peers', each a second long after one that does not count."""
     sources, peers = {'ours': batches}, {}
     for name in INPUT_PEERS:
         try:
-            sources[name] = batches_of_peer(name, experiment.data.preprocess, experiment.config)
+            sources[name] = batches_of_peer(name, steps.experiment.data.preprocess, steps.config)
         except UserError as error:
             peers[name] = {'missing': str(error)}
     rates = {name: np.zeros(1 + rounds) for name in sources}
@@ -145,7 +158,7 @@ def _measure_translation(
     results['decoding'] = compare_decoders(
         experiment.model,
         ours.state.variables,
-        batch_size=experiment.config.batch_size,
+        batch_size=ours.config.batch_size,
         rounds=rounds,
     )
     return results
@@ -165,7 +178,7 @@ def _in_turn(
       count: of what is in the batch, for rates.
       rounds: how often each is timed.
     """
-    config = ours.experiment.config
+    config = ours.config
     side = 2048 if jax.default_backend() == 'cpu' else 8192
     square = jnp.ones((side, side))
     multiply = jax.jit(jnp.matmul)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitjax.analysis import benchmark
+from vitjax.planning import benchmark
 
 
 def test_functions_take_turns():

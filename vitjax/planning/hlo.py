@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from vitjax.analysis.collectives import COLLECTIVES, groups, share, share_beyond
+from vitjax.planning.collectives import COLLECTIVES, groups, share, share_beyond
 
 _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from vitjax.analysis.flops import model_cost
-from vitjax.analysis.planning import Plan, meshes, roofline, used_and_limit
-from vitjax.analysis.topologies import CHIPS, parse_topology
 from vitjax.config import complete, read_config
 from vitjax.errors import UserError
+from vitjax.planning.plan import Plan, meshes, roofline, used_and_limit
+from vitjax.planning.topologies import CHIPS, parse_topology
 from vitjax.training.build import build_experiment
 
 PLAN = """
 import dataclasses, json, sys
 import jax
-from vitjax.analysis.planning import plan_step
-from vitjax.analysis.topologies import parse_topology
+from vitjax.planning.plan import plan_step
+from vitjax.planning.topologies import parse_topology
 from vitjax.config import read_config
 from vitjax.training.build import build_experiment
 
@@ -160,6 +160,4 @@ def assert_same_batches(config, data):
     unread = build_experiment(complete(config, changes), read_data=False)
     batch = next(iter(data.train_batches(config.batch_size, (0, 1))))
     assert shapes(unread.abstract_batch()) == shapes(batch)
-    for found, expected in zip(unread.data.model_inputs, data.model_inputs, strict=True):
-        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     assert unread.lengths.total > 0

@@ -8,10 +8,10 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from vitjax.analysis.peers import import_peer
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
 from vitjax.files import files_below, is_local, to_path
+from vitjax.planning.peers import import_peer
 
 Batches = Iterator[Mapping[str, Sequence[Any]]]
 

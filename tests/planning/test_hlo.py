@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from vitjax.analysis.hlo import Program
+from vitjax.planning.hlo import Program
 
 # Compiled on eight devices: a collective of each kind of known size, in a loop of three and outside.
 COLLECTIVES = """
 import functools, json
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec as P
-from vitjax.analysis.hlo import Program
+from vitjax.planning.hlo import Program
 
 mesh = jax.make_mesh((2, 4), ('a', 'b'), axis_types=(AxisType.Auto,) * 2)
 ring = [(i, (i + 1) % 4) for i in range(4)]

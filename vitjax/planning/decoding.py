@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from vitjax.analysis.benchmark import median_and_spread, seconds_in_turn, versions
-from vitjax.analysis.peers import import_peer
 from vitjax.errors import UserError
 from vitjax.generation import beam_search, greedy
 from vitjax.models.seq2seq import Transformer
+from vitjax.planning.benchmark import median_and_spread, seconds_in_turn, versions
+from vitjax.planning.peers import import_peer
 from vitjax.pretrained.marian import write_model
 
 TOKENS = 64  # of each translation
@@ -35,7 +35,7 @@ def compare_decoders(
       What was asked for (`batch_size`, `tokens`, `beams`), `peer`: the versions that ours is compared
       with, or why it is compared with none, and for 'greedy' and 'beam search' `tokens_per_second`,
       and with a peer that of theirs, our `ratio` to it within the rounds and the share of the
-      `same_tokens`; see `vitjax.analysis.benchmark.median_and_spread`.
+      `same_tokens`; see `vitjax.planning.benchmark.median_and_spread`.
     """
     rng = np.random.default_rng(0)
     vocabulary = model.source_vocab_size or model.vocab_size

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitjax.cli import memory
+from vitjax.runtime import memory
 
 # How many pages a step with a temporary of 64 MiB takes from the system, after the first ones. glibc
 # gives a piece of over 32 MiB back at once, smaller ones only at times. Pages are small ones, also
@@ -14,7 +14,7 @@ from vitjax.cli import memory
 PROGRAM = """
 import ctypes, resource, statistics, sys
 PR_SET_THP_DISABLE = 41
-from vitjax.cli.memory import keep_memory
+from vitjax.runtime.memory import keep_memory
 if sys.argv[1] == 'kept':
     keep_memory()
 else:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vitjax.analysis.flops import count_jaxpr
-from vitjax.analysis.hlo import Program
-from vitjax.analysis.topologies import Topology
+from vitjax.planning.hlo import Program
+from vitjax.planning.topologies import Topology
 
 # bfloat16 products that a product of two float32 matrices takes at each precision.
 _PASSES = {'default': 1, 'high': 3, 'highest': 6}

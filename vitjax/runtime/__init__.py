@@ -1,0 +1,1 @@
+"""The process of a command: its compiled programs and its memory."""
