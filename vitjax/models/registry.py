@@ -167,7 +167,7 @@ def create_model(name: str | Callable[..., nn.Module], **overrides) -> nn.Module
       UserError: unknown name or argument (names the nearest), or values that do not fit together.
     """
     kind = registry.find('model', name)
-    shown = name if isinstance(name, str) else kind.__name__
+    shown = name if isinstance(name, str) else getattr(kind, 'func', kind).__name__
     known = registry.parameters(kind)
     for argument in overrides:
         if argument not in known:

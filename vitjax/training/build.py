@@ -1,6 +1,7 @@
 """From a config to an experiment: every named part is found, called with its keys, and checked."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flax import linen as nn
 
 from vitjax import registry
 from vitjax.config import arguments, in_steps, total_steps
+from vitjax.config.keys import Checkpoint
 from vitjax.data.inputs import DataOptions
 from vitjax.data.sources import Splits, check_splits, is_stream
 from vitjax.errors import UserError
@@ -21,6 +23,8 @@ from vitjax.tasks import Task, make_task
 from vitjax.training import optimizers, schedules, sharding
 from vitjax.training.experiment import Experiment, Lengths, Training, check_batches
 from vitjax.training.resolve import Resolved, resolve, starting_variables
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,9 +218,13 @@ def _training(
 
     def steps(key: str) -> int | None:
         part, name = key.split('.')
-        found = in_steps(
-            config[part][name], batch_size=config.batch_size, epoch=epoch, key=f'config.{key}'
-        )
+        duration = config[part][name]
+        if epoch is None and key == 'checkpoint.every' and duration == Checkpoint().every:
+            logger.warning(
+                'a stream has no epochs: without config.checkpoint.every, it is saved at the end'
+            )
+            return None
+        found = in_steps(duration, batch_size=config.batch_size, epoch=epoch, key=f'config.{key}')
         if name == 'every' and found == 0:
             raise UserError(f'config.{key} must be at least one step')
         return found
