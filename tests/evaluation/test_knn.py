@@ -1,53 +1,149 @@
+import math
+
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from evaluation_events import make_event, random_splits
 from sklearn.neighbors import KNeighborsClassifier
 
 from vitjax.errors import UserError
-from vitjax.evaluation import knn
-from vitjax.evaluation.knn import KNN, knn_votes
+from vitjax.evaluation import KNN, knn
+from vitjax.evaluation.knn import knn_predict
 
 
-def random_data():
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(300, 16)), rng.integers(0, 5, 300), rng.normal(size=(70, 16))
+def flat(split):
+    """Features and labels of a split."""
+    return split['image'].reshape(len(split['label']), -1), split['label']
 
 
-def digits():
-    data = load_digits()
-    return data.data[:1200], data.target[:1200], data.data[1200:]
-
-
-@pytest.mark.parametrize('data', [random_data, digits])
-@pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (20, 0.07), (7, 1.0)])
-def test_votes_are_those_of_scikit_learn(data, k, temperature, monkeypatch):
-    monkeypatch.setattr(knn, '_CHUNK', 64)  # several chunks, the last of fewer examples
-    train, labels, test = data()
-    theirs = KNeighborsClassifier(
-        k, weights=lambda distance: np.exp((1 - distance) / temperature), metric='cosine'
+def by_scikit_learn(splits, k, temperature):
+    """Probabilities [M, K]."""
+    peer = KNeighborsClassifier(
+        n_neighbors=k,
+        metric='cosine',
+        algorithm='brute',
+        weights=lambda distances: np.exp((1 - distances) / temperature),
     )
-    expected = theirs.fit(train, labels).predict_proba(test)
-    found = knn_votes(train, labels, test, k=k, temperature=temperature)
+    return peer.fit(*flat(splits['train'])).predict_proba(flat(splits['test'])[0])
+
+
+def votes(splits, k, temperature, num_classes):
+    train, (features, _) = flat(splits['train']), flat(splits['test'])
+    return knn_predict(*train, features, k=k, temperature=temperature, num_classes=num_classes)
+
+
+@pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (20, 0.07), (20, 1.0), (60, 0.2)])
+def test_votes_are_those_of_scikit_learn(k, temperature):
+    splits = random_splits()
+    found = votes(splits, k, temperature, 7)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, by_scikit_learn(splits, k, temperature), atol=2e-5)
+
+
+def test_votes_on_digits_are_those_of_scikit_learn(digits):
+    found, expected = votes(digits, 20, 0.07, 10), by_scikit_learn(digits, 20, 0.07)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
-def test_a_small_temperature_does_not_overflow():
-    train, labels, test = random_data()
-    votes = knn_votes(train, labels, test, k=5, temperature=1e-3)
-    assert np.isfinite(votes).all()
-    np.testing.assert_array_equal(
-        votes.argmax(1), knn_votes(train, labels, test, k=1, temperature=1.0).argmax(1)
+def test_evaluator_measures_digits(digits):
+    metrics = KNN(k=20)(make_event(digits, batch_size=64))
+    expected, labels = by_scikit_learn(digits, 20, 0.07), digits['test']['label']
+    assert metrics['accuracy'] == pytest.approx((expected.argmax(axis=1) == labels).mean())
+    five = np.argsort(-expected, axis=1, kind='stable')[:, :5]
+    voted = np.take_along_axis(expected, five, axis=1) > 0
+    hits = ((five == labels[:, None]) & voted).any(axis=1)
+    assert metrics['top5_accuracy'] == pytest.approx(hits.mean())
+    assert 0.9 < metrics['accuracy'] < metrics['top5_accuracy'] <= 1
+
+
+def test_five_classes_have_no_top5():
+    splits = random_splits(classes=5)
+    assert KNN(k=5)(make_event(splits)).keys() == {'accuracy'}
+
+
+def test_chunks_change_nothing(monkeypatch):
+    splits = random_splits()
+    whole = votes(splits, 20, 0.07, 7)
+    shapes = []
+    in_one = knn._votes
+
+    def spy(train, labels, queries, *args, **kwargs):
+        shapes.append((len(queries), len(train)))
+        return in_one(train, labels, queries, *args, **kwargs)
+
+    monkeypatch.setattr(knn, '_votes', spy)
+    monkeypatch.setattr(knn, '_MAX_SIMILARITIES', 5 * 60)
+    np.testing.assert_allclose(votes(splits, 20, 0.07, 7), whole, atol=1e-6)
+    assert shapes == [(5, 60)] * 5  # 23 queries
+
+
+def test_first_of_equal_neighbours_and_first_of_equal_classes_win():
+    train = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    labels = np.array([2, 1, 0, 0])
+    query = np.array([[2, 0]], np.float32)
+    arguments = {'temperature': 0.1, 'num_classes': 3}
+    # Equal similarities: the first two examples are the neighbours, their classes 2 and 1 tie.
+    found = knn_predict(train, labels, query, k=2, **arguments)
+    np.testing.assert_allclose(found, [[0, 0.5, 0.5]])
+    assert found.argmax() == 1
+
+
+def test_small_temperature_does_not_overflow():
+    splits = random_splits()
+    found = votes(splits, 20, 1e-3, 7)
+    assert np.isfinite(found).all()
+    nearest = votes(splits, 1, 1.0, 7)
+    np.testing.assert_array_equal(found.argmax(axis=1), nearest.argmax(axis=1))
+
+
+def test_zeros_are_similar_to_nothing():
+    train = np.array([[0, 0], [1, 0]], np.float32)
+    found = knn_predict(
+        *(train, np.array([0, 1]), np.array([[1, 0], [0, 0]], np.float32)),
+        k=2,
+        temperature=1.0,
+        num_classes=2,
     )
+    e = math.e
+    np.testing.assert_allclose(found, [[1 / (1 + e), e / (1 + e)], [0.5, 0.5]], rtol=1e-6)
 
 
-def test_fewer_training_examples_than_neighbours_are_refused(pooled_event):
-    with pytest.raises(UserError, match='k is 99, but there are 12 training examples'):
-        KNN(k=99)(pooled_event(np.eye(12), np.arange(12), np.eye(12), np.arange(12)))
+def test_features_that_are_not_finite_have_no_accuracy():
+    splits = random_splits()
+    splits['train']['image'][3] = np.nan
+    metrics = KNN(k=5)(make_event(splits))
+    assert metrics.keys() == {'accuracy', 'top5_accuracy'}
+    assert all(map(math.isnan, metrics.values()))
 
 
-def test_every_example_votes_and_is_judged_once(pooled_event):
-    features = np.random.default_rng(1).normal(size=(13, 6))
-    labels = np.arange(13) % 3
-    wrong = np.where(np.arange(13) < 3, (labels + 1) % 3, labels)
-    found = KNN(k=1)(pooled_event(features, labels, features * 2, wrong))
-    assert found == {'accuracy': pytest.approx(10 / 13), 'examples': 13}
+def test_class_without_votes_is_not_among_the_five():
+    splits = random_splits(counts={'train': 60, 'test': 7})
+    splits['train']['label'][:] = 6
+    metrics = KNN(k=5)(make_event(splits))
+    assert metrics == {'accuracy': pytest.approx(1 / 7), 'top5_accuracy': pytest.approx(1 / 7)}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'k': 61}, "k is 61, but split 'train' has 60 examples"),
+        ({'train_split': 'test'}, 'cannot learn from the split that it is measured on'),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        KNN(**arguments)(make_event(random_splits()))
+
+
+@pytest.mark.parametrize('arguments', [{'k': 0}, {'temperature': 0.0}])
+def test_arguments_are_checked(arguments):
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        KNN(**arguments)
+
+
+def test_another_training_split_is_used():
+    splits = random_splits()
+    first = {name: values[:30] for name, values in splits['train'].items()}
+    expected = KNN(k=3)(make_event(splits | {'train': first}))
+    found = KNN(k=3, train_split='half')(make_event(splits | {'half': first}))
+    assert found == expected != KNN(k=3)(make_event(splits))

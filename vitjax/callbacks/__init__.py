@@ -1,4 +1,4 @@
-"""Callbacks that a config names in `callbacks`; each is a callable (event), see `vitjax.protocols.Event`."""
+"""Callbacks that a config names in `callbacks`: callables (event) -> None, or numbers for the records."""
 
 from vitjax.callbacks.mlflow import MLflow
 from vitjax.callbacks.predictions import Predictions

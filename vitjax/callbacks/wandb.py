@@ -1,58 +1,79 @@
-"""Records to Weights & Biases (extra `wandb`)."""
+"""Metrics of a run, sent to Weights & Biases."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
+from vitjax.callbacks.tracker import Tracker
+from vitjax.errors import UserError, one_line
+from vitjax.files import is_local
 
-from vitjax.callbacks.records import flat, import_extra, named_metrics, read_id, write_id
-from vitjax.protocols import Event
 
+class WandB(Tracker):
+    """Sends metrics as 'train/loss' or 'test/accuracy' over 'step', and the config, to Weights & Biases.
 
-class WandB:
-    """Writes metrics with their step, and the config, to one run of W&B, also after a stop.
-
-    Its id is kept in `wandb.json` in the run's folder.
+    Its files are in `wandb/` of the run's folder. An offline run that was stopped and resumed has several
+    folders `offline-run-*` there, with the same id; `wandb sync --append` uploads them to one run.
 
     Args:
       project: of W&B.
-      entity: user or team; None for the default of the account.
-      mode: 'online', or 'offline' for files that `wandb sync` uploads later, or 'disabled'.
+      entity: user or team; None: the default of the account.
+      mode: 'online' needs `wandb login` or WANDB_API_KEY; 'offline' writes files only; 'disabled' does
+        nothing.
+      run_name: that W&B shows; None: the name of the run's folder.
+      group: of runs that W&B shows together; None for none.
+      tags: of the run.
     """
+
+    FILE, LIBRARY = 'wandb.json', 'wandb'
+    LAG = 30.0  # W&B writes its file every 15 seconds
 
     def __init__(
         self,
         project: str = 'vitjax',
         entity: str | None = None,
         mode: Literal['online', 'offline', 'disabled'] = 'online',
+        run_name: str | None = None,
+        group: str | None = None,
+        tags: tuple[str, ...] = (),
     ):
-        self._arguments = {'project': project, 'entity': entity, 'mode': mode}
+        super().__init__()
+        self.project, self.entity, self.mode = project, entity, mode
+        self.run_name, self.group, self.tags = run_name, group, tags
         self._run: Any = None
 
-    def __call__(self, event: Event) -> None:
-        if jax.process_index() != 0:
-            return
-        if self._run is None:
-            self._run = self._start(event)
-        if event.kind in ('log', 'eval'):
-            self._run.log(named_metrics(event) | {'step': event.step})
-        elif event.kind == 'end':
-            self._run.finish()
-            self._run = None
+    def __call__(self, event: Any) -> None:
+        """As `Tracker`, but nothing with the mode 'disabled'."""
+        if self.mode != 'disabled':
+            super().__call__(event)
 
-    def _start(self, event: Event) -> Any:
-        wandb = import_extra('wandb')
-        path = event.workdir / 'wandb.json'
-        known = read_id(path)
-        run = wandb.init(
-            **self._arguments,
-            id=known,
-            resume='allow' if known else None,
-            name=event.workdir.name,
-            dir=str(event.workdir),
-            config=flat(event.config),
-        )
-        # What is measured again after a stop has the same step, which W&B's own counter refuses.
-        run.define_metric('step')
-        run.define_metric('*', step_metric='step')
-        write_id(path, run.id)
-        return run
+    def _open(self, event: Any, run_id: str | None) -> str:
+        import wandb
+
+        try:
+            self._run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                mode=self.mode,
+                name=self.run_name or event.workdir.name,
+                group=self.group,
+                tags=self.tags or None,
+                id=run_id,
+                resume='allow',
+                dir=str(event.workdir) if is_local(event.workdir) else None,
+                config=dict(event.config),
+            )
+        except wandb.Error as error:
+            raise UserError(
+                f"W&B: {one_line(error)}; config.callbacks.wandb.mode='offline' needs no connection"
+            ) from error
+        # W&B's own step only grows by one with each call; this is the step of training.
+        self._run.define_metric('step', hidden=True)
+        self._run.define_metric('*', step_metric='step')
+        return self._run.id
+
+    def _send(self, step: int, values: Mapping[str, float]) -> bool:
+        self._run.log({'step': step, **values})
+        return True
+
+    def _close(self) -> None:
+        self._run.finish()

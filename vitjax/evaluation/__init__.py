@@ -1,4 +1,4 @@
-"""Evaluations that a config names in `evals`; each is a callable (event) -> {name: number}."""
+"""Evaluators that a config names in `evals`: callables (event) -> {name: number}."""
 
 from vitjax.evaluation.few_shot import FewShot
 from vitjax.evaluation.knn import KNN
