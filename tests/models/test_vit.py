@@ -341,3 +341,12 @@ def test_windows_without_a_stem():
         'block1': (Window(None, (1, 1)),),
         'block2': (Window(None, (1, 1)),),
     }
+
+
+def test_a_subclass_without_fields_of_its_own_is_built():
+    class Own(ViT):
+        pass
+
+    assert shapes(Own(**SMALL)) == shapes(ViT(**SMALL))
+    with pytest.raises(ValueError, match=r"pooling.* 'max'"):
+        Own(**SMALL, pooling='max')

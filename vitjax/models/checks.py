@@ -21,8 +21,10 @@ def lists_to_tuples(model: nn.Module) -> None:
 
 def check_choices(model: nn.Module, *names: str) -> None:
     """Each named field holds one of the words in its `Literal` annotation."""
+    # The annotations of a subclass, which nn.jit and nn.remat make too, lack those of its base.
+    annotations = {field.name: field.type for field in dataclasses.fields(model)}
     for name in names:
-        known = typing.get_args(type(model).__annotations__[name])
+        known = typing.get_args(annotations[name])
         if getattr(model, name) not in known:
             raise unknown(name, str(getattr(model, name)), known)
 
