@@ -57,3 +57,19 @@ def test_computes_in_its_dtype_with_float32_parameters(pooling):
     pooled = jax.jit(module.apply)(variables, tokens)
     assert pooled.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(pooled, np.float32), apply(tokens), atol=0.1)
+
+
+@pytest.mark.parametrize('kernel', ['xla', 'cpu', 'cudnn', 'splash'])
+def test_its_single_query_takes_the_kernel_that_can(kernel, pooling):
+    apply, tokens, variables = pooling
+    module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M, attention_kernel=kernel))
+    found = jax.jit(lambda x: module.apply(variables, x))
+    np.testing.assert_allclose(found(tokens), apply(tokens), atol=1e-5)
+
+    def traced(kernel):
+        module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M, attention_kernel=kernel))
+        return str(jax.make_jaxpr(lambda x: module.apply(variables, x))(tokens))
+
+    # 'cudnn' and 'splash' are for many queries; the others are used as they are.
+    assert traced(kernel) == traced('auto' if kernel in ('cudnn', 'splash') else kernel)
+    assert traced('xla') != traced('cpu')

@@ -13,10 +13,11 @@ class AttentionPooling(nn.Module):
     """A learned query looks at all tokens (MAP head: Lee et al. 2019; Zhai et al. 2022, section 3.2).
 
     Attributes:
-      config: of the blocks before it, of which the attention here takes `num_heads`, `attention_kernel` and
-        `dtype`, and the MLP `mlp_dim` and `activation`. It has biases, and neither QK-norm nor a gated MLP,
-        whatever the blocks have, as published MAP heads (big_vision, timm, SigLIP): their weights
-        would not fit otherwise.
+      config: of the blocks before it, of which the head uses `num_heads`, `mlp_dim`, `activation`,
+        `norm_epsilon`, `attention_kernel` and `dtype`. Like the published MAP heads (big_vision, timm,
+        SigLIP), whose weights would not fit otherwise, it always has biases, and never QK-norm, a
+        gated MLP, LayerScale or dropout. Kernels 'cudnn' and 'splash' are for many queries; in
+        place of them the single query here takes 'auto'.
     """
 
     config: BlockConfig
@@ -30,8 +31,11 @@ class AttentionPooling(nn.Module):
         batch, _, width = tokens.shape
         probe = self.param('probe_token', nn.initializers.xavier_uniform(), (1, 1, width))
         probe = jnp.broadcast_to(probe.astype(config.dtype), (batch, 1, width))
+        # cuDNN has no gradient for one query, and splash attention would pad it to 128.
+        many = config.attention_kernel in ('cudnn', 'splash')
+        kernel = 'auto' if many else config.attention_kernel
         attention = MultiHeadAttention(
-            config.num_heads, kernel=config.attention_kernel, dtype=config.dtype, name='attention'
+            config.num_heads, kernel=kernel, dtype=config.dtype, name='attention'
         )
         x, weights = attention(probe, tokens, return_weights=return_weights)
         y = nn.LayerNorm(config.norm_epsilon, dtype=config.dtype, name='mlp_norm')(x)
