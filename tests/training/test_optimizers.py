@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from vitjax.config import arguments, base_config, complete
 from vitjax.errors import UserError
-from vitjax.layers.stacks import Stacks
+from vitjax.layers.stacks import Stacks, record_stacks
+from vitjax.models.vit import ViT
 from vitjax.training import optimizers
 
 NAMES = pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
@@ -400,3 +402,98 @@ def test_layer_decay_reaches_a_model_in_a_model():
     assert_close(decayed['other'], plain['other'])
     with pytest.raises(UserError, match='no module declares what comes before the stack'):
         create(options('sgd', layer_decay=0.5), constant, params, Stacks({'vit/encoder/blocks'}))
+
+
+class Model(nn.Module):
+    """A ViT with a head of another kind, whose submodule is called `blocks` and is no stack."""
+
+    def setup(self):
+        self.vit = ViT(image_size=4, patch_size=2, width=D, depth=2, num_heads=HEADS, num_classes=0)
+        self.blocks = nn.Dense(6)
+
+    def __call__(self, images):
+        return self.blocks(self.vit(images))
+
+
+class Layers(nn.Module):
+    """A stack of its own, under another name."""
+
+    stacked = ('layers',)
+
+    @nn.compact
+    def __call__(self, x):
+        axes, rngs = {'params': 0}, {'params': True}
+        scanned = nn.scan(Layer, variable_axes=axes, split_rngs=rngs, length=3)
+        return scanned(name='layers')(x, None)[0]
+
+
+class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(x.shape[-1], name='dense')(x), None
+
+
+def abstract(model, *shape):
+    """Shapes of the parameters of a model, and its stacks."""
+    shapes, stacks = record_stacks(model.init, jax.random.key(0), jnp.zeros(shape))
+    return jax.tree.map(lambda leaf: leaf.shape, shapes['params']), stacks
+
+
+def test_layer_decay_of_a_real_model_in_a_model():
+    shapes, stacks = abstract(Model(), 1, 4, 4, 3)
+    params, gradients = random_like(shapes, 0), [random_like(shapes, 1)]
+    plain, decayed = (
+        updates_of(
+            create(options('sgd', layer_decay=decay), constant, params, stacks), params, gradients
+        )
+        for decay in (None, 0.1)
+    )
+    scales = jax.tree.map(lambda new, old: np.unique(np.round(new / old, 5)), decayed, plain)
+    for name in ('patch_embedding', 'class_token', 'positions'):
+        for scale in jax.tree.leaves(scales['vit'][name]):
+            np.testing.assert_allclose(scale, [0.001])
+    for scale in jax.tree.leaves(scales['vit']['encoder']):
+        np.testing.assert_allclose(scale, [0.01, 0.1])
+    for scale in jax.tree.leaves((scales['vit']['norm'], scales['blocks'])):
+        np.testing.assert_allclose(scale, [1])
+
+
+@pytest.mark.parametrize('name', ['lamb', 'adafactor', 'muon'])
+@pytest.mark.parametrize(
+    ('model', 'shape', 'where'),
+    [(Model(), (1, 4, 4, 3), ('blocks',)), (Layers(), (1, D), ('layers', 'dense'))],
+    ids=['not stacked', 'stacked'],
+)
+def test_what_is_measured_a_layer_follows_the_declaration(name, model, shape, where):
+    """A part of a model learns as it does alone: one matrix, or three."""
+    changes = {'momentum_dtype': 'float32', 'factor_from': 2} if name == 'adafactor' else {}
+    config = options(name, no_decay=(), **changes)
+    shapes, stacks = abstract(model, *shape)
+    params, gradients = random_like(shapes, 0), random_like(shapes, 1)
+    found = updates_of(create(config, constant, params, stacks), params, [gradients])
+    for part in where:
+        found, params, gradients = found[part], params[part], gradients[part]
+    kernels = params['kernel'], gradients['kernel'], found['kernel']
+    if 'layers' not in where:
+        kernels = tuple(x[None] for x in kernels)
+    for param, gradient, update in zip(*kernels, strict=True):
+        param, gradient = {'kernel': param}, {'kernel': gradient}
+        alone = updates_of(create(config, constant, param, Stacks()), param, [gradient])
+        np.testing.assert_allclose(update, alone['kernel'], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['lamb', 'adafactor', 'muon'])
+def test_a_stack_of_stacks_learns_as_its_layers_would(name):
+    changes = {'momentum_dtype': 'float32', 'factor_from': 2} if name == 'adafactor' else {}
+    config = options(name, no_decay=(), **changes)
+    shape = {'outer': {'blocks': {'kernel': (3, 2, D, MLP)}}}
+    params, gradients = random_like(shape, 0), random_like(shape, 1)
+    stacks = Stacks({'outer', 'outer/blocks'})
+    found = updates_of(create(config, constant, params, stacks), params, [gradients])
+    param, gradient, update = (
+        tree['outer']['blocks']['kernel'] for tree in (params, gradients, found)
+    )
+    for place in np.ndindex(3, 2):
+        one, other = {'kernel': param[place]}, {'kernel': gradient[place]}
+        alone = updates_of(create(config, constant, one, Stacks()), one, [other])
+        np.testing.assert_allclose(update[place], alone['kernel'], rtol=1e-4, atol=1e-6)

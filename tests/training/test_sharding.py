@@ -87,5 +87,5 @@ def test_eight_devices_learn_what_one_does(recipe, environment):
 )
 def test_how_parameters_are_cut(name, shape, expected):
     mesh = jax.sharding.AbstractMesh((1, 2, 2), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-    layers = Stacks({'encoder/blocks'}).is_stacked(name)
+    layers = Stacks({'encoder/blocks'}).state_layer_axes(name)
     assert sharding._partition(name, shape, mesh, layers) == expected

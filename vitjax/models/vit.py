@@ -1,6 +1,7 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), of any image and patch size."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -101,12 +102,6 @@ class ViT(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
 
-    # Parameters and submodules before the blocks, for `config.optimizer.layer_decay`.
-    before_blocks: ClassVar[tuple[str, ...]] = (
-        *('backbone', 'patch_embedding', 'embedding_norm', 'positions'),
-        *('class_token', 'distillation_token', 'register_tokens'),
-    )
-
     def __post_init__(self):
         lists_to_tuples(self)
         super().__post_init__()
@@ -195,6 +190,16 @@ class ViT(nn.Module):
             'distillation_token': int(self.distillation != 'none'),
             'register_tokens': self.num_registers,
         }
+
+    @property
+    def before_blocks(self) -> tuple[str, ...]:
+        """Its submodules and parameters that come before the encoder, see `vitjax.layers.stacks`."""
+        optional = {
+            'backbone': self.stem_depths is not None,
+            'positions': self.positions == 'learned',
+            'embedding_norm': self.norm_embeddings,
+        }
+        return ('patch_embedding', *(name for name, has in (optional | self.prefix).items() if has))
 
     @property
     def num_placed(self) -> int:

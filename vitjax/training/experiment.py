@@ -97,7 +97,7 @@ class Experiment:
         self.train_split, self.eval_split = train_split, eval_split
         self.training = training
         self._check_kernel()
-        shapes, self.stacks = record_stacks(jax.eval_shape, self._init_variables)
+        shapes, self.stacks = record_stacks(self._init_variables)
         self.abstract_variables = self._placed(shapes)
         if training is None:
             return

@@ -121,12 +121,12 @@ def muon(
 
     def kind(path, leaf) -> str:
         name = _name(path)
-        is_matrix = name.endswith('kernel') and leaf.ndim - stacks.is_stacked(name) >= 2
+        is_matrix = name.endswith('kernel') and leaf.ndim - stacks.layer_axes(name) >= 2
         return 'muon' if is_matrix and not any(p.search(name) for p in adam_patterns) else 'adam'
 
     def axes(path, leaf) -> optax.contrib.MuonDimensionNumbers:
         # The axis of layers is in neither group, so it is a batch of matrices.
-        layer = range(stacks.is_stacked(_name(path)), leaf.ndim)
+        layer = range(stacks.layer_axes(_name(path)), leaf.ndim)
         inputs = 1 if re.search(r'(query|key|value)/kernel$', _name(path)) else len(layer) - 1
         return optax.contrib.MuonDimensionNumbers(tuple(layer[:inputs]), tuple(layer[inputs:]))
 
@@ -314,15 +314,15 @@ def scale_by_layer(params: Any, decay: float, stacks: Stacks) -> optax.GradientT
             f'{", ".join(sorted(depths)) or "none"}'
         )
     ((stack, depth),) = depths.items()
-    if not any(stacks.is_before(name, stack) for name, _ in leaves):
+    if not stacks.owners(stack):
         raise UserError(
             f'config.optimizer.layer_decay: no module declares what comes before the stack {stack!r}; name '
-            "its submodules and parameters in a class attribute, before_blocks = ('patch_embedding', ...)"
+            'its submodules and parameters in an attribute before_blocks, see vitjax.layers.stacks'
         )
 
     def scaled(path, update):
         name = _name(path)
-        if stacks.is_stacked(name):
+        if stacks.stack_of(name) is not None:
             scales = decay ** np.arange(depth, 0, -1)  # [L]
             return update * scales.reshape(-1, *[1] * (update.ndim - 1)).astype(update.dtype)
         return update * decay ** (depth + 1) if stacks.is_before(name, stack) else update
@@ -359,15 +359,21 @@ def matching(
 
 def per_layer(inner: optax.GradientTransformation, stacks: Stacks) -> optax.GradientTransformation:
     """Applies a transformation to each layer of stacked parameters as if it stood alone."""
-    stacked = optax.GradientTransformation(jax.vmap(inner.init), jax.vmap(inner.update))
 
     def depth(path, leaf) -> str:
-        return f'layers{leaf.shape[0]}' if stacks.is_stacked(_name(path)) else 'single'
+        layers = leaf.shape[: stacks.layer_axes(_name(path))]
+        return f'layers{"x".join(map(str, layers))}' if layers else 'single'
+
+    def over_layers(label) -> optax.GradientTransformation:
+        found = inner
+        for _ in range(0 if label == 'single' else len(label.split('x'))):
+            found = optax.GradientTransformation(jax.vmap(found.init), jax.vmap(found.update))
+        return found
 
     def divided(tree) -> optax.GradientTransformation:
         # One group for each depth (of an encoder, of a decoder): `vmap` wants axes of one length.
         depths = jax.tree.map_with_path(depth, tree)
-        kinds = {name: inner if name == 'single' else stacked for name in jax.tree.leaves(depths)}
+        kinds = {label: over_layers(label) for label in jax.tree.leaves(depths)}
         return optax.partition(kinds, depths)
 
     return optax.GradientTransformation(

@@ -100,13 +100,17 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh, stacks: Stacks) -> Any:
 
     def sharding(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator='/')
-        return NamedSharding(mesh, _partition(name, leaf.shape, mesh, stacks.is_stacked(name)))
+        layers = stacks.state_layer_axes(name)
+        return NamedSharding(mesh, _partition(name, leaf.shape, mesh, layers))
 
     return jax.tree.map_with_path(sharding, tree)
 
 
-def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, layers: bool) -> P:
-    """How one array is cut; where the axis of a rule does not divide by fsdp, the largest other that does."""
+def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, layers: int) -> P:
+    """How one array is cut, of which so many leading axes are of layers.
+
+    Where the axis of a rule does not divide by fsdp, the largest other that does is cut.
+    """
     if math.prod(shape) < _SMALLEST_CUT:
         return P()
     rules = dict(AXIS_RULES)
