@@ -27,7 +27,9 @@ class Model(Protocol):
       image_size: int or (height, width); images are resized to it. Without it, images have one size.
       in_channels: images are converted to so many channels. Without it, they keep theirs.
       num_classes: how many classes its logits [B, K] tell apart.
-      stacked: names of submodules whose parameters have a leading axis of layers.
+      stacked: names of submodules whose parameters have a leading axis of layers. Read in submodules, too.
+      before_blocks: names of submodules and parameters that come before a stack, for
+        `config.optimizer.layer_decay`. Read in submodules, too. See `vitjax.layers.stacks` for both.
     """
 
     def __call__(self, *inputs: Any) -> Any: ...
@@ -49,7 +51,16 @@ class HasFeatures(Protocol):
         self, images: Any, *, attention: bool = False, train: bool = False
     ) -> Mapping[str, Any]:
         """'pooled' [B, D], and as far as it has them 'tokens' [B, N, D], 'prefix' [B, P, D], 'blocks',
-        a tuple with the output of each block, and, if asked for, 'attention' [L, B, h, T, T]."""
+        a tuple with the output of each block, and, if asked for, 'attention': [L, B, h, T, T], or a tuple of
+        maps [B, H_i, W_i, maps] of the importance of places."""
+
+
+@runtime_checkable
+class HasPoolingWeights(Protocol):
+    """A model whose `features` are of tokens, for `vitjax attend`; it also has image_size and patch_size."""
+
+    def pooling_weights(self, features: Mapping[str, Any]) -> Any:
+        """Features as `features` returns them -> [B, P + N], each token's share of the pooled vector."""
 
 
 @runtime_checkable

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from PIL import Image
 
 import vitjax
-from vitjax.analysis import attention_maps, attention_rollout
+from vitjax.analysis import attention_maps, attention_rollout, receptive_field, reconstruct
 from vitjax.analysis.attention import _over_image, draw_attention
 from vitjax.data.preprocess import Preprocess
 from vitjax.models.registry import create_model
@@ -121,10 +122,79 @@ def test_of_a_cnn_a_map_is_the_importance_of_the_pixels():
     np.testing.assert_allclose(found, importance.mean(axis=-1), rtol=1e-5)
 
 
-def test_a_model_without_attention():
-    model = create_model('cnn', image_size=8, widths=(4,), stage_depth=1)
-    with pytest.raises(ValueError, match='no spatial attention'):
+class Silent(nn.Module):
+    """A model of another package, which has attention of tokens but does not say what it pools."""
+
+    image_size: tuple[int, int] = (2, 3)
+    patch_size: int = 1
+    in_channels: int = 3
+
+    def setup(self):
+        self.inner = create_model('vit', **PIXELS, pooling='map')
+
+    def __call__(self, images):
+        return self.inner(images)
+
+    def features(self, images, *, attention=False, train=False):
+        return self.inner.features(images, attention=attention, train=train)
+
+
+class Own(Silent):
+    """A model of another package that has all that is asked for."""
+
+    def pooling_weights(self, features):
+        return self.inner.pooling_weights(features)
+
+
+def test_a_model_of_another_package_that_has_the_methods():
+    variables, images = initialised(Own())
+    found = attention_maps(Own(), variables, images)
+    inner = {'params': variables['params']['inner']}
+    expected = attention_maps(create_model('vit', **PIXELS, pooling='map'), inner, images)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+class Blind(Own):
+    def features(self, images, *, attention=False, train=False):
+        return {'pooled': self.inner(images)}
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        (create_model('cnn', image_size=8, widths=(4,), stage_depth=1), 'no spatial attention'),
+        (Silent(), r'attention_maps needs pooling_weights\(\), which Silent lacks'),
+        (Blind(), r'features\(attention=True\) of Blind returns no attention'),
+    ],
+)
+def test_a_model_without_attention(model, message):
+    with pytest.raises(ValueError, match=message):
         attention_maps(model, *initialised(model))
+
+
+@pytest.mark.parametrize('options', [{}, dict(pooling='map'), dict(pooling='cls_mean')])
+def test_pooling_weights_sum_to_one(options):
+    model = create_model('vit', **PIXELS, num_registers=1, **options)
+    variables, images = initialised(model)
+    features = model.apply(variables, images, method='features')
+    weights = model.apply(variables, features, method='pooling_weights')
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('analysis', 'needed'),
+    [
+        (lambda model: attention_maps(model, {}, None), r'features\(\)'),
+        (lambda model: receptive_field(model), r'windows\(\)'),
+        (
+            lambda model: reconstruct(model, {}, None),
+            r'predicted_pixels\(\), image_size, patch_size',
+        ),
+    ],
+)
+def test_what_a_model_lacks_is_named(analysis, needed):
+    with pytest.raises(ValueError, match=f'needs {needed}, which Dense lacks'):
+        analysis(nn.Dense(3))
 
 
 def test_the_picture_has_a_row_an_image(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.analysis.abilities import check_abilities
 from vitjax.analysis.drawing import new_figure, save_figure
 from vitjax.errors import UserError
 from vitjax.generation.translation import search, split
@@ -21,7 +22,11 @@ def alignment(pretrained: Any, text: str) -> tuple[list[str], list[str], np.ndar
       Pieces of the source (S), pieces of the translation (T), and weights [T, S], float32: for each
       piece that is written, the mean of all heads and layers over the pieces of the source. A text
       that is too long for the model is cut to its first part.
+
+    Raises:
+      ValueError: the model has no method `cross_attention`, see `vitjax.models.seq2seq.Transformer`.
     """
+    check_abilities(pretrained.model, 'alignment', ['encode', 'cross_attention'])
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
     source, mask = preprocess(split(preprocess, text)[:1])  # [1, S]
     written = search(model, variables, preprocess, source, mask).tokens[0, 0]  # [T]

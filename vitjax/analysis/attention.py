@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vitjax.analysis.abilities import check_abilities
 from vitjax.analysis.drawing import new_figure, save_figure
+from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair, grid_size, patchify, unpatchify
-from vitjax.models.mae import MAE
-from vitjax.models.vit import ViT
 
 
 def attention_rollout(attention: jax.Array) -> jax.Array:
@@ -37,21 +37,29 @@ def attention_maps(
 ) -> dict[str, jax.Array]:
     """Where a model looks in images [B, H, W, C]: 1 where it looks as on average, 2 twice as much.
 
+    The model's `features` say which kind of attention it has (see `vitjax.protocols.HasFeatures`):
+    - one array [L, B, h, T, T], of tokens: a Vision Transformer, hybrid or masked autoencoder. Such a
+      model also has a method `pooling_weights` and the attributes image_size and patch_size. Of a
+      hybrid, `windows` ('patches') says which part of its last map a patch is.
+    - a tuple of maps of importance [B, H_i, W_i, maps]: a CNN with spatial attention.
+
     Returns:
-      Name -> [B, H, W] float32, of mean 1 over the image. Of a Vision Transformer, a hybrid or a
-      masked autoencoder, what reaches the vector that is classified: 'last block', heads averaged,
-      and 'rollout', through all blocks (as in Dosovitskiy et al. 2021, figure 6). Of a CNN the
-      importance of each of its spatial attentions, 'stage 1' first, the mean of its maps.
+      Name -> [B, H, W] float32, of mean 1 over the image. From attention of tokens, what reaches the
+      vector that is classified: 'last block', heads averaged, and 'rollout', through all blocks (as in
+      Dosovitskiy et al. 2021, figure 6). From maps their importance, 'stage 1' first, the mean of
+      the maps of a stage.
 
     Raises:
-      ValueError: the model is a CNN without spatial attention.
+      ValueError: the model has no such attention, or lacks a method.
     """
-    if isinstance(model, MAE):
-        model, variables = model.encoder(), {'params': variables['params']['vit']}
+    check_abilities(model, 'attention_maps', ['features'])
     features = model.apply(variables, images, method='features', attention=True)
+    if 'attention' not in features:
+        raise UserError(f'features(attention=True) of {type(model).__name__} returns no attention')
     attention = features['attention']
-    if isinstance(model, ViT):
-        pooled = _pooling_weights(model, variables, features)  # [B, T]
+    if not isinstance(attention, (tuple, list)):
+        check_abilities(model, 'attention_maps', ['pooling_weights'], ['image_size', 'patch_size'])
+        pooled = model.apply(variables, features, method='pooling_weights')  # [B, T]
         prefix = features['prefix'].shape[1]
         looks = {'last block': attention[-1].mean(axis=1), 'rollout': attention_rollout(attention)}
         maps = {
@@ -67,41 +75,13 @@ def attention_maps(
     return {name: x / x.mean(axis=(1, 2), keepdims=True) for name, x in maps.items()}
 
 
-def _pooling_weights(
-    model: ViT, variables: Mapping[str, Any], features: Mapping[str, jax.Array]
-) -> jax.Array:
-    """Which part each token is of the vector that is classified, or of the vectors: [B, T]."""
-    tokens = jnp.concatenate([features['prefix'], features['tokens']], axis=1)  # [B, T, D]
-    batch, length, _ = tokens.shape
-    left_out = 0 if model.pools_prefix else features['prefix'].shape[1]
-
-    def alone(index):
-        return jnp.zeros((batch, length)).at[:, index].set(1)
-
-    if model.pooling == 'map':
-        _, weights = model.apply(
-            variables,
-            tokens[:, left_out:],
-            method=lambda vit, x: vit.attention_pooling(x, return_weights=True),
-        )
-        weights = jnp.pad(weights.mean(axis=1), ((0, 0), (left_out, 0)))  # [B, h, n] -> [B, T]
-    elif model.pooling == 'cls':
-        weights = alone(0)
-    else:
-        weights = jnp.zeros((batch, length)).at[:, left_out:].set(1 / (length - left_out))
-        if model.pooling == 'cls_mean':
-            weights = (alone(0) + weights) / 2
-    if model.distillation == 'head':
-        weights = (weights + alone(model.prefix['class_token'])) / 2
-    return weights
-
-
-def _over_image(model: ViT, weights: jax.Array) -> jax.Array:
+def _over_image(model: nn.Module, weights: jax.Array) -> jax.Array:
     """Weights of patches [B, N], interpolated between their centres: [B, H, W]."""
     size, patch = as_pair(model.image_size), as_pair(model.patch_size)
-    rows, columns = grid_size(size, patch, pad=model.pad)
+    rows, columns = grid_size(size, patch, pad=getattr(model, 'pad', False))
     # What is cut into patches is the image, or a hybrid's last map, of fewer places.
-    height, width = model.windows()['patches'][0].kernel
+    windows = model.windows() if hasattr(model, 'windows') else {}
+    height, width = windows['patches'][0].kernel if 'patches' in windows else patch
     places = tuple(-(-n * of // by) for n, of, by in zip(size, (height, width), patch, strict=True))
     shape = (len(weights), rows * height, columns * width, 1)
     covered = jax.image.resize(weights.reshape(-1, rows, columns, 1), shape, 'linear')

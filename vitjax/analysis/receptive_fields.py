@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vitjax.analysis.abilities import check_abilities
 from vitjax.layers.patches import as_pair
 
 
@@ -54,10 +55,16 @@ def receptive_field(
     All images are held in memory at once, as in a step of training.
 
     Raises:
-      ValueError: one of variables and images without the other.
+      ValueError: one of variables and images without the other, or a model without the methods `windows`
+        and, for effective fields, `features` (see `vitjax.protocols`).
     """
+    check_abilities(model, 'receptive_field', ['windows'])
     if (variables is None) != (images is None):
         raise ValueError('an effective receptive field takes both variables and images')
+    if images is None:
+        check_abilities(model, 'receptive_field', [], ['image_size'])
+    else:
+        check_abilities(model, 'receptive_field', ['features'])
     image_size = as_pair(model.image_size if images is None else images.shape[1:3])
     fields, grids = _theoretical(model.windows(), image_size)
     if images is None:

@@ -4,27 +4,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
+from vitjax.analysis.abilities import check_abilities
 from vitjax.layers.patches import patchify, unpatchify
-from vitjax.models.mae import MAE, patch_statistics
 
 
-def reconstruct(model: MAE, variables: dict[str, Any], images: jax.Array) -> dict[str, jax.Array]:
+def reconstruct(
+    model: nn.Module, variables: dict[str, Any], images: jax.Array
+) -> dict[str, jax.Array]:
     """Images [B, H, W, C], normalised, as the model sees them and as it completes them.
 
-    Which patches are hidden is settled by each image, see `MAE`. A model that predicts normalised patches
-    is told the mean and the deviation of those that were hidden, as in the figures of He et al. 2022.
+    Args:
+      model: a `MAE`, or another model with the attributes image_size and patch_size and the method
+        `predicted_pixels` that returns 'prediction' [B, N, Ph, Pw, C] and 'hidden' [B, N] as `MAE` does.
+      variables: of the model.
+      images: [B, H, W, C], normalised. Each determines which of its patches are hidden, see `MAE`.
 
     Returns:
       visible: the images, what is hidden being 0; reconstructed: the visible patches as they are,
       the hidden ones as predicted; hidden: bool. All [B, H, W, C].
+
+    Raises:
+      ValueError: the model lacks one of these.
     """
+    check_abilities(model, 'reconstruct', ['predicted_pixels'], ['image_size', 'patch_size'])
     result = model.apply(variables, images)
     patches = patchify(images, model.patch_size)  # [B, N, Ph, Pw, C]
-    prediction = result['prediction']
-    if model.norm_pixels:
-        mean, deviation = patch_statistics(patches)
-        prediction = prediction * deviation + mean
+    prediction = model.predicted_pixels(result['prediction'], images)
     hidden = jnp.broadcast_to(result['hidden'][..., None, None, None], patches.shape)
     pictures = {
         'visible': jnp.where(hidden, 0, patches),

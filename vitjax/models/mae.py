@@ -1,5 +1,6 @@
 """The masked autoencoder (He et al. 2022): a Vision Transformer that learns without labels."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -159,6 +160,10 @@ class MAE(nn.Module):
         """What the encoder sees in images [B, H, W, C] of which nothing is hidden; see `ViT.features`."""
         return self.vit.features(images, attention=attention, train=train)
 
+    def pooling_weights(self, features: Mapping[str, jax.Array]) -> jax.Array:
+        """How much each token of the encoder counts in its pooled vector, as `ViT.pooling_weights`."""
+        return self.vit.pooling_weights(features)
+
     def target(self, images: jax.Array) -> jax.Array:
         """What there is to predict of images [B, H, W, C]: patches [B, N, Ph, Pw, C]."""
         patches = patchify(images, self.patch_size)
@@ -166,6 +171,17 @@ class MAE(nn.Module):
             return patches
         mean, deviation = patch_statistics(patches)
         return (patches - mean) / deviation
+
+    def predicted_pixels(self, prediction: jax.Array, images: jax.Array) -> jax.Array:
+        """Patches [B, N, Ph, Pw, C] of pixels that a prediction stands for: the inverse of `target`.
+
+        With `norm_pixels` each gets the mean and deviation of its patch in the images [B, H, W, C], hidden
+        or not, as in the figures of He et al. 2022.
+        """
+        if not self.norm_pixels:
+            return prediction
+        mean, deviation = patch_statistics(patchify(images, self.patch_size))
+        return prediction * deviation + mean
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
         """Layer -> windows that lead to its map, as in `ViT.windows`, of the encoder."""

@@ -250,6 +250,36 @@ class ViT(nn.Module):
         }
         return features | ({'attention': kept['attention']} if attention else {})
 
+    def pooling_weights(self, features: Mapping[str, jax.Array]) -> jax.Array:
+        """How much each token counts in the vector that is classified.
+
+        Args:
+          features: as `features` returns them.
+
+        Returns:
+          [B, P + N], float32, of sum 1. Attention pooling: the mean of its heads. Distillation with a head
+          of its own: the mean for both heads.
+        """
+        tokens = jnp.concatenate([features['prefix'], features['tokens']], axis=1)  # [B, T, D]
+        batch, length, _ = tokens.shape
+        left_out = 0 if self.pools_prefix else features['prefix'].shape[1]
+
+        def alone(index):
+            return jnp.zeros((batch, length)).at[:, index].set(1)
+
+        if self.pooling == 'map':
+            _, weights = self.attention_pooling(tokens[:, left_out:], return_weights=True)
+            weights = jnp.pad(weights.mean(axis=1), ((0, 0), (left_out, 0)))  # [B, h, n] -> [B, T]
+        elif self.pooling == 'cls':
+            weights = alone(0)
+        else:
+            weights = jnp.zeros((batch, length)).at[:, left_out:].set(1 / (length - left_out))
+            if self.pooling == 'cls_mean':
+                weights = (alone(0) + weights) / 2
+        if self.distillation == 'head':
+            weights = (weights + alone(self.prefix['class_token'])) / 2
+        return weights
+
     def windows(self) -> dict[str, tuple[Window, ...]]:
         """Layer -> windows that lead to its map from the map before, the image first.
 
