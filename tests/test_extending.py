@@ -87,7 +87,7 @@ def test_a_task_of_the_page_trains_and_is_loaded(task, folder, tmp_path):
     for path, value in found.items():
         np.testing.assert_array_equal(value, expected[path])
     evaluated = library.evaluate(tmp_path / 'run', data=data)
-    assert evaluated.metrics == pytest.approx(result.metrics, rel=1e-5)
+    assert evaluated == pytest.approx(result.metrics, rel=1e-5)
 
 
 def test_a_student_learns_from_a_teacher_that_the_config_names(folder, tmp_path):

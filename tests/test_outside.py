@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from vitjax.errors import UserError
+
 PARTS = '''
 from __future__ import annotations
 
@@ -215,6 +217,18 @@ def test_a_run_is_used_in_fresh_processes_from_another_folder(runs, vitjax, outs
     np.testing.assert_array_equal(
         *(p.model.apply(p.variables, images) for p in (pretrained, again))
     )
+
+
+@pytest.mark.slow
+def test_a_run_of_the_hub_imports_no_code_unless_it_is_allowed(runs, outside, monkeypatch):
+    import vitjax as library
+
+    monkeypatch.setattr('vitjax.pretrained.load.snapshot', lambda source: runs[0])
+    with pytest.raises(
+        UserError, match="hf:some/one names code that is not part of vitjax, 'parts:"
+    ):
+        library.load('hf:some/one')
+    assert type(library.load('hf:some/one', allow_code=True).model).__name__ == 'Mixer'
 
 
 @pytest.mark.slow

@@ -27,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from vitjax.training.evaluate import evaluate, rows
+    from vitjax.training.evaluate import evaluate_checkpoint, rows
     from vitjax.training.records import plain
 
     given = {'data.eval_split': args.split, 'eval.batch_size': args.batch_size}
     overrides = args.overrides | {key: x for key, x in given.items() if x is not None}
-    found = evaluate(
+    found = evaluate_checkpoint(
         args.workdir,
         overrides=overrides,
         step=args.step,

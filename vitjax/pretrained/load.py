@@ -122,12 +122,15 @@ class Weights:
             self._checkpoint = open_checkpoint(weights)
             self._layout = find_layout(self._checkpoint)
 
-    def model(self, **overrides: Any) -> Pretrained:
-        """The model with these overrides, see `load`; the weights are not read again."""
-        with self._errors():
-            return self._model(overrides)
+    def model(self, *, on_host: bool = False, **overrides: Any) -> Pretrained:
+        """The model with these overrides, see `load`; the weights are not read again.
 
-    def _model(self, overrides: dict[str, Any]) -> Pretrained:
+        With `on_host` the variables stay arrays of numpy, most of them not even copied.
+        """
+        with self._errors():
+            return self._model(overrides, on_host)
+
+    def _model(self, overrides: dict[str, Any], on_host: bool) -> Pretrained:
         path = self._path
         if (dtype := overrides.pop('dtype', None)) is not None:
             dtype = _checked_dtype(dtype)
@@ -173,6 +176,7 @@ class Weights:
             step=step,
             dtype=dtype,
             model=module,
+            on_host=on_host,
         )
         if self._run is not None and not sizes:
             pretrained.info['inputs'] = self._run.inputs
@@ -211,6 +215,7 @@ def assemble(
     step: int = 0,
     dtype: Any = None,
     model: nn.Module | None = None,
+    on_host: bool = False,
 ) -> Pretrained:
     """Builds the model of what was read, and puts everything together.
 
@@ -221,6 +226,7 @@ def assemble(
       step: of the checkpoint.
       dtype: of the computation; None for the config's.
       model: the module, if it is not to be built.
+      on_host: leaves the parameters where they are, in the host's memory.
     """
     if config is None or config['model']['name'] != parts.name:
         config = _config_of(parts)
@@ -237,7 +243,8 @@ def assemble(
         config['model']['num_classes'] = model.num_classes
     if isinstance(preprocess, Preprocess):
         config['data'] |= preprocess.facts
-    params = unflatten_dict(jax.tree.map(jnp.asarray, parts.params), sep='/')
+    params = parts.params if on_host else jax.tree.map(jnp.asarray, parts.params)
+    params = unflatten_dict(params, sep='/')
     info = {'config': config, 'step': step, 'source': source, 'layout': layout}
     return Pretrained(
         model=model,

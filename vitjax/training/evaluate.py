@@ -34,7 +34,27 @@ class Evaluation:
     evals: dict[str, dict[str, float]]
 
 
-def evaluate(
+def evaluate(workdir: str | Path, **options: Any) -> dict[str, float]:
+    """Evaluates a checkpoint of a run, on the devices of this machine.
+
+    Args:
+      workdir: the run's folder.
+      options: see `evaluate_checkpoint`.
+
+    Returns:
+      The metrics of its task, and those of an entry of `config.evals` as 'NAME/METRIC', as `Result.metrics`.
+
+    Raises:
+      UserError: no such run or checkpoint, or a config that does not fit.
+    """
+    found = evaluate_checkpoint(workdir, **options)
+    entries = {
+        f'{name}/{key}': value for name, row in found.evals.items() for key, value in row.items()
+    }
+    return (found.metrics or {}) | entries
+
+
+def evaluate_checkpoint(
     workdir: str | Path,
     *,
     overrides: Mapping[str, Any] | None = None,

@@ -169,7 +169,7 @@ def create(
     config: Mapping[str, Any],
     schedule: optax.Schedule,
     params: Any,
-    stacks: Stacks = NO_STACKS,
+    stacks: Stacks,
     given: Any = None,
 ) -> optax.GradientTransformation:
     """The optimizer of a config: its complete transformation of gradients to updates.

@@ -147,7 +147,7 @@ def _filled(
         )
     module = modules[path]
     sizes = {name: getattr(module, name) for name in SIZES if hasattr(module, name)}
-    found = Weights(source).model(**sizes)
+    found = Weights(source).model(on_host=True, **sizes)
     _check_images(found, source)
     prefix = tuple(path.split('/'))
     flat = flatten_dict(variables)
@@ -209,12 +209,12 @@ def _weights(part: Mapping[str, Any]) -> Weights:
 def _model(weights: Weights, sizes: Mapping[str, Any], arguments: Mapping[str, Any]) -> Pretrained:
     """The pretrained model, at these sizes."""
     try:
-        return weights.model(**sizes)
+        return weights.model(on_host=True, **sizes)
     except Untold:
         # Some files do not tell, say, the number of heads, and take the rest of the config as well.
         names = ('name', 'pretrained', 'load', *sizes)
         told = {k: v for k, v in arguments.items() if v is not None and k not in names}
-        return weights.model(**told, **sizes)
+        return weights.model(on_host=True, **told, **sizes)
 
 
 def _num_classes(
