@@ -1,4 +1,5 @@
 import functools
+import importlib
 import shutil
 
 import pytest
@@ -172,6 +173,15 @@ def test_a_dataclass_with_annotations_as_text_may_be_in_the_recipe_itself(tmp_pa
     config = read_config(tmp_path / 'own_recipe.py')
     assert config.task.weights == (1.0, 2.0)
     assert registry.find('task', config.task.name)(weights=(3.0,)).weights == (3.0,)
+
+
+def test_a_recipe_may_be_called_as_an_installed_package(tmp_path):
+    for name in ('simplejpeg', 'json'):
+        text = 'import vitjax\ndef get_config(arg=None): return vitjax.base_config()\n'
+        (tmp_path / f'{name}.py').write_text(text)
+        read_config(tmp_path / f'{name}.py')
+        module = importlib.import_module(name)
+        assert not module.__file__.startswith(str(tmp_path))
 
 
 def test_recipes_come_with_vitjax():

@@ -383,9 +383,9 @@ def _recipe_module(path: str) -> types.ModuleType:
         registry.add_folder(folder)
     name = file.stem
     taken = sys.modules.get(name)
-    is_other = taken is not None and getattr(taken, '__file__', None) != str(file)
-    if is_other and not getattr(taken, '_is_recipe', False):
-        name = f'_recipe_{name}'  # as of a recipe in a file such as json.py
+    is_other = taken is not None and not getattr(taken, '_is_recipe', False)
+    if is_other or _is_installed(name):
+        name = f'_recipe_{name}'  # as of a recipe in a file such as json.py or timm.py
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None:
         raise UserError(f'{path}: a config is a Python file or a config.json')
@@ -399,6 +399,14 @@ def _recipe_module(path: str) -> types.ModuleType:
     except Exception as error:
         raise UserError(f'{path}: {" ".join(str(error).split())}') from error
     return module
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a name is that of a module of the standard library or of an installed package."""
+    if name in sys.stdlib_module_names:
+        return True
+    spec = importlib.util.find_spec(name) if name not in sys.modules else None
+    return spec is not None and 'site-packages' in (spec.origin or '')
 
 
 def _from_json(path: Path) -> ml_collections.ConfigDict:

@@ -68,7 +68,7 @@ def resolve(
     part = values['model']
     if run is not None and _is_open(values, model):
         _fill_from_run(values, run)
-    weights = None
+    weights = facts = None
     if part['name'] is None and model is None:
         weights = _weights(part)
         # A head for the classes of the data is made later; of a masked autoencoder the encoder is taken.
@@ -76,8 +76,12 @@ def resolve(
         start = _model(weights, headless, part)
         chosen = {key: value for key, value in part.items() if key != 'name'}
         values['model'] = start.info['config']['model'] | chosen
+        facts = getattr(start.preprocess, 'facts', None)
+        del start  # its arrays are not needed yet
     elif model is None and part['pretrained'] is not None and _preprocessing_is_open(values):
         weights = _weights(part)
+        sizes = {name: value for name, value in part.items() if name in SIZES and value is not None}
+        facts = getattr(_model(weights, sizes, part).preprocess, 'facts', None)
     if model is None:
         # Now the arguments of the model are known, and checked.
         values = complete(ml_collections.ConfigDict(values, type_safe=False)).to_dict()
@@ -85,7 +89,7 @@ def resolve(
             number, splits = _num_classes(values, splits, read_data)
             values['model']['num_classes'] = number
     if _preprocessing_is_open(values):
-        _fill_preprocessing(values, model, weights)
+        _fill_preprocessing(values, model, facts)
     values = ml_collections.ConfigDict(values, type_safe=False)
     return Resolved(complete(values), splits, weights)
 
@@ -237,17 +241,16 @@ def _num_classes(
 
 
 def _fill_preprocessing(
-    values: Mapping[str, Any], model: nn.Module | None, weights: Weights | None
+    values: Mapping[str, Any], model: nn.Module | None, facts: Mapping[str, Any] | None
 ) -> None:
     """Gives `config.data`, in place, the preprocessing of the pretrained weights where it is left open."""
     part, data = values['model'], values['data']
     channels = getattr(model, 'in_channels', None) if model else part.get('in_channels')
     if channels is None:
         raise UserError(f'config.model.name {part["name"]} takes no images, which are preprocessed')
-    if weights is None:
+    if facts is None:
         raise UserError(
             f'config.data.{", ".join(PREPROCESSING)} may be None only with config.model.pretrained'
         )
-    sizes = {name: value for name, value in part.items() if name in SIZES}
-    facts = facts_for(channels, _model(weights, sizes, part).preprocess.facts)
+    facts = facts_for(channels, facts)
     data |= {name: facts[name] for name in PREPROCESSING if data[name] is None}
