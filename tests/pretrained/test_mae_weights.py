@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 from random_weights import PREPROCESS, random_parameters, same
-from vitjax.training.finetuning import starting_point, starting_variables
 
 import vitjax
 from vitjax.config import read_config
@@ -18,8 +17,9 @@ from vitjax.models.registry import create_model
 from vitjax.pretrained import mae, meta, names
 from vitjax.pretrained.files import read_tensors, write_tensors
 from vitjax.pretrained.layouts import Checkpoint, Parts, variable_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.load import Weights, assemble
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
+from vitjax.training.resolve import resolve, starting_variables
 
 TINY = {
     'image_size': 12,
@@ -284,7 +284,7 @@ def test_the_encoder_is_that_of_a_run(meta, model, folder, tensors, write, tmp_p
     assert same(theirs, ours)
     if not meta:
         ours, theirs = (
-            starting_point(str(x), 'classification').info['config']['model']
+            Weights(x).model(num_classes=0).info['config']['model']
             for x in (tmp_path / 'run', source)
         )
         pairs = ('image_size', 'patch_size')
@@ -293,13 +293,15 @@ def test_the_encoder_is_that_of_a_run(meta, model, folder, tensors, write, tmp_p
 
 def test_fine_tuning_and_more_pre_training_start_from_it(model, folder):
     said = {'model.pretrained': str(folder), 'model.in_channels': '1', 'data.name': 'digits'}
-    config = read_config('configs/finetune.py', said)
+    config = resolve(read_config('configs/finetune.py', said), needs_classes=True).config
     assert (config.model.name, config.model.pooling) == ('vit', 'mean')
     assert config.model.num_classes == 10
     assert config.data.std == pytest.approx((0.3,))  # of gray images, what holds on average
-    for arguments in (config.model.to_dict(), {'name': 'mae', 'pretrained': str(folder)} | TINY):
-        of_model = {key: value for key, value in arguments.items() if key != 'pretrained'}
-        found = starting_variables(arguments, variable_shapes(create_model(**of_model)))
+    origin = {'pretrained': str(folder), 'load': None}
+    for arguments in (config.model.to_dict(), {'name': 'mae'} | TINY | origin):
+        created = create_model(**{k: v for k, v in arguments.items() if k not in origin})
+        shapes = variable_shapes(created)
+        found = starting_variables(arguments, None, created, shapes, init=None, inputs=())
         encoder = found['params'].get('vit', found['params'])['encoder']
         expected = model.variables['params']['vit']['encoder']
         assert jax.tree.all(jax.tree.map(np.array_equal, encoder, expected))
