@@ -85,6 +85,14 @@ class Decodes(Protocol):
         """The next tokens [B, n] -> logits [B, n, V] and the cache."""
 
 
+@runtime_checkable
+class HasEncoder(Protocol):
+    """A model that is pre-trained for the encoder in it, as a masked autoencoder is."""
+
+    def encoder(self) -> Any:
+        """The encoder alone, a model whose parameters are those under `vit`."""
+
+
 class Source(Protocol):
     """Examples by index: what a data set's split is.
 

@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _images(args: argparse.Namespace, model, folder: str):
     from vitjax.config import base_config
-    from vitjax.models.mae import MAE
+    from vitjax.protocols import HasEncoder
 
     config = base_config()
     config.model.update(name=args.model, image_size=args.image_size)
-    if isinstance(model, MAE):
+    if isinstance(model, HasEncoder):
         config.task.name = 'masked_autoencoding'
     else:
         config.model.num_classes = 2

@@ -15,7 +15,6 @@ from flax import linen as nn
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
-from vitjax.models.vit import ViT
 from vitjax.pretrained import Pretrained, save
 
 
@@ -44,8 +43,8 @@ def steps_of_peer(
     """
     if jax.default_backend() != 'cpu' or config.precision.compute != 'float32':
         raise UserError('it is compared in float32 on a CPU only')
-    if not isinstance(model, ViT):
-        raise UserError(f'a {type(model).__name__} is not compared, only a ViT')
+    if not getattr(model, 'num_classes', 0):
+        raise UserError(f'a {type(model).__name__} is not compared, only models of classes')
     torch, library = import_peer('torch'), import_peer(peer)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     weights_format, read = PEERS[peer]

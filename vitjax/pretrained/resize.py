@@ -10,11 +10,10 @@ from vitjax.config import signature
 from vitjax.errors import UserError
 from vitjax.layers.patches import grid_size, resample_kernel
 from vitjax.layers.resampling import resample
-from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
-from vitjax.models.vit import ViT
 from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
 from vitjax.pretrained.restating import add_rows
+from vitjax.protocols import HasEncoder
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')
 
@@ -37,7 +36,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     """
     wanted = {name: as_argument(name, value) for name, value in wanted.items()}
     old = create_model(parts.name, **parts.arguments)
-    if isinstance(old, MAE):
+    if isinstance(old, HasEncoder):
         if 'num_classes' not in wanted:
             return _at_another_image_size(parts, old, wanted)
         parts = _encoder(parts, old)
@@ -72,7 +71,7 @@ def resize(parts: Parts, wanted: dict[str, Any]) -> Parts:
     return dataclasses.replace(parts, arguments=arguments, params=params, labels=labels)
 
 
-def _at_another_image_size(parts: Parts, model: MAE, wanted: dict[str, Any]) -> Parts:
+def _at_another_image_size(parts: Parts, model: HasEncoder, wanted: dict[str, Any]) -> Parts:
     """All of a masked autoencoder; UserError if its decoder would have to predict other patches."""
     for name in ('patch_size', 'in_channels'):
         if name in wanted and wanted[name] != as_argument(name, getattr(model, name)):
@@ -83,10 +82,10 @@ def _at_another_image_size(parts: Parts, model: MAE, wanted: dict[str, Any]) -> 
     return dataclasses.replace(parts, arguments=parts.arguments | wanted)
 
 
-def _encoder(parts: Parts, model: MAE) -> Parts:
+def _encoder(parts: Parts, model: HasEncoder) -> Parts:
     """The encoder as He et al. 2022 fine-tune it: the mean of the patches is normalised."""
     encoder = model.encoder()
-    arguments = {name: getattr(encoder, name) for name in signature(ViT, ('dtype',))}
+    arguments = {name: getattr(encoder, name) for name in signature(type(encoder), ('dtype',))}
     arguments |= {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True}
     params = {
         path.removeprefix('vit/'): value
