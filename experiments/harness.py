@@ -28,7 +28,7 @@ import vitjax
 from vitjax import cli
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
-from vitjax.runtime.memory import keep_memory
+from vitjax.runtime.memory import tune_malloc
 from vitjax.training.sweep import Row, as_text, cells, mean_and_spread, run_once, table
 
 __all__ = ['QUICK', 'Options', 'cells', 'main', 'mean_and_spread', 'table', 'train', 'write_images']
@@ -88,7 +88,7 @@ def main(
         parser.error(f'unknown arguments: {" ".join(unknown)} (write --config.KEY=VALUE)')
     if args.seeds < 1 or any(word.startswith('--config.seed=') for word in overrides):
         parser.error('--seeds N takes the seeds 0 to N - 1, with N at least 1')
-    keep_memory()
+    tune_malloc()
     output = args.output or Path('runs') / f'{folder.name}{"_quick" * args.quick}'
     output.mkdir(parents=True, exist_ok=True)
     options = Options(args.quick, output, range(args.seeds), tuple(overrides))

@@ -16,7 +16,7 @@ class Preempted(Exception):
     """A run that was told to stop (SIGTERM) and has saved all it needs to go on. Exit code 143."""
 
 
-class Untold(UserError):
+class MissingMetadataError(UserError):
     """Weights beside which nothing tells what must be known of their model; the message names it."""
 
 

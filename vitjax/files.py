@@ -163,7 +163,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A place to write a file or folder to, which becomes `path` when nothing went wrong.
 
     Raises UserError where there is something already (but an empty folder) and in a bucket, and

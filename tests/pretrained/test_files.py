@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from vitjax.errors import RunError, UserError
-from vitjax.files import written_whole
+from vitjax.files import atomic_path
 from vitjax.pretrained.files import inside, read_tensors, weights_in, write_tensors
 
 TENSORS = {
@@ -408,7 +408,7 @@ def test_links_stay_in_the_folder_or_in_the_cache(tmp_path):
 
 def test_nothing_half_written_stays(tmp_path):
     def fill(path, error):
-        with written_whole(path) as place:
+        with atomic_path(path) as place:
             place.mkdir()
             (place / 'part').write_text('x')
             raise error
@@ -418,7 +418,7 @@ def test_nothing_half_written_stays(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path / 'full', KeyboardInterrupt())
     assert not list(tmp_path.iterdir())
-    with written_whole(tmp_path / 'new/file') as place:
+    with atomic_path(tmp_path / 'new/file') as place:
         place.write_text('whole')
     assert (tmp_path / 'new/file').read_text() == 'whole'
     with pytest.raises(UserError, match='exists and is not an empty folder'):

@@ -14,9 +14,9 @@ from vitjax.runtime import memory
 PROGRAM = """
 import ctypes, resource, statistics, sys
 PR_SET_THP_DISABLE = 41
-from vitjax.runtime.memory import keep_memory
+from vitjax.runtime.memory import tune_malloc
 if sys.argv[1] == 'kept':
-    keep_memory()
+    tune_malloc()
 else:
     ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 import jax, jax.numpy as jnp

@@ -12,7 +12,7 @@ import sys
 import threading
 
 from vitjax.runtime.compile_cache import keep_compiled
-from vitjax.runtime.memory import keep_memory
+from vitjax.runtime.memory import tune_malloc
 
 COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
@@ -76,7 +76,7 @@ def _main(argv: list[str] | None) -> int:
     if own_process and args.command not in ('bench', 'plan'):
         keep_compiled()
     if own_process and args.command != 'plan':
-        keep_memory()
+        tune_malloc()
     return _run(args)
 
 

@@ -1,5 +1,5 @@
-"""The name under which programs of users import `keep_memory`, which is in `vitjax.runtime.memory`."""
+"""The former name of `vitjax.runtime.memory.tune_malloc`, which programs of users import from here."""
 
-from vitjax.runtime.memory import keep_memory
+from vitjax.runtime.memory import tune_malloc as keep_memory
 
 __all__ = ['keep_memory']

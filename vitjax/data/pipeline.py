@@ -2,7 +2,7 @@
 
 A batch is a dict of arrays, stacked from what the transform returns, and `'mask'`, bool [B]: False
 for padding and for unreadable examples that are left out, whose values are zeros. All batches have
-the same shapes. Source, seed and step alone settle the content of a global batch, of which host k
+the same shapes. Source, seed and step alone resolve_model_args the content of a global batch, of which host k
 of K gets the k-th of K equal parts: neither threads nor workers nor hosts change it.
 """
 

@@ -17,7 +17,7 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import read_json, write_atomically
 
 
-def facts_for(channels: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+def settings_for_channels(channels: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """`Preprocess.facts` for images of so many channels: for gray ones what holds for RGB, on average."""
     facts = dict(facts)
     for name in ('mean', 'std'):

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.layers.convolution import resnet_stride
 from vitjax.layers.patches import as_pair
+from vitjax.pretrained.equivalents import with_position_table
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.layouts import (
     Checkpoint,
@@ -20,11 +21,10 @@ from vitjax.pretrained.layouts import (
     guess_image,
     parameter_shapes,
     refuse,
-    settle,
+    resolve_model_args,
 )
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
-from vitjax.pretrained.restating import with_position_table
 
 WEIGHTS = 'model.npz'
 
@@ -124,7 +124,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
             patches -= not alone
         known |= guess_image(patches, told['patch_size'], overrides)
     config = {key: checkpoint.config[key] for key in ('image_size',) if key in checkpoint.config}
-    arguments = settle(
+    arguments = resolve_model_args(
         checkpoint, overrides, tensors=told, config=config, known=known, needed=['image_size']
     )
     if patches is not None:
@@ -147,7 +147,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
-def restated(pretrained: Pretrained) -> Pretrained:
+def to_equivalent(pretrained: Pretrained) -> Pretrained:
     """With a table of positions, unless they are those that the files leave out."""
     if pretrained.model.positions in ('learned', _NO_TABLE):
         return pretrained

@@ -74,7 +74,7 @@ def snapshot(source: str) -> Path:
 
 
 @contextlib.contextmanager
-def at_hand(path: Path) -> Iterator[Path]:
+def local_copy(path: Path) -> Iterator[Path]:
     """A file or folder where it can be read: a copy of what lies in a bucket, but for runs.
 
     Of a folder what is needed is copied, of a file what lies beside it too. The copy is gone at the end,

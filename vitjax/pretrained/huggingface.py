@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from vitjax.pretrained.equivalents import with_head_on_mean_too, with_position_table
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.huggingface_config import (
     CLASSES,
@@ -21,7 +22,7 @@ from vitjax.pretrained.huggingface_config import (
     write_config,
     write_preprocess,
 )
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
+from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, write_table
 from vitjax.pretrained.pytorch import (
@@ -32,7 +33,6 @@ from vitjax.pretrained.pytorch import (
     guess_size,
     norm,
 )
-from vitjax.pretrained.restating import with_head_on_mean_too, with_position_table
 
 WEIGHTS = 'model.safetensors'
 
@@ -68,7 +68,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     rows = checkpoint.shape('embeddings.position_embeddings', 3)[1]
     placed = {'class': 1 + (kind == 'deit')}
     known |= guess_size(rows, placed, told['patch_size'], overrides)
-    arguments = settle(
+    arguments = resolve_model_args(
         checkpoint,
         overrides,
         tensors=told,
@@ -89,7 +89,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     )
 
 
-def restated(pretrained: Pretrained) -> Pretrained:
+def to_equivalent(pretrained: Pretrained) -> Pretrained:
     """With a position of the class token; DINOv2's with a head that sees the mean of the patches too."""
     model = pretrained.model
     dino = model.layer_scale is not None and model.distillation == 'none'

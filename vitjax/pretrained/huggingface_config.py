@@ -60,7 +60,7 @@ _PREPROCESS = {
 
 
 def read_config(checkpoint: Checkpoint, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the config.json says, and what holds of the kind unless it says otherwise: see `settle`."""
+    """Arguments from config.json, and the defaults of this kind: see `resolve_model_args`."""
     said = checkpoint.config.get('model_type', kind)
     if said != kind and (said, kind) != ('vit_mae', 'vit'):  # its encoder alone is a ViT's
         raise UserError(

@@ -9,7 +9,7 @@ A layout is a module with
 and where vitjax writes it
 
     write(pretrained) -> (tensors, sidecars)     sidecars: {file: JSON value}; UserError if it cannot be held
-    restated(pretrained) -> Pretrained           if some models are written as others, see `restating`
+    to_equivalent(pretrained) -> Pretrained           if some models are written as others, see `equivalents`
 
 and its name in `LAYOUTS`, and in `vitjax.pretrained.pretrained.WRITERS` if it writes.
 `vitjax.pretrained.names` reads and writes tensors by one table of names.
@@ -30,7 +30,7 @@ from flax import linen as nn
 
 from vitjax.checkpoints import array_shapes
 from vitjax.data.text import TextPreprocess
-from vitjax.errors import Untold, UserError
+from vitjax.errors import MissingMetadataError, UserError
 from vitjax.layers.patches import as_pair, grid_size
 from vitjax.models.contract import call_options, example_inputs
 from vitjax.models.registry import create_model
@@ -130,7 +130,7 @@ def layout(name: str) -> ModuleType:
     return importlib.import_module(f'vitjax.pretrained.{name}')
 
 
-def settle(
+def resolve_model_args(
     checkpoint: Checkpoint,
     overrides: Mapping[str, Any],
     *,
@@ -151,7 +151,7 @@ def settle(
 
     Raises:
       UserError: the config or the caller contradicts the tensors.
-      Untold: what is needed is missing.
+      MissingMetadataError: what is needed is missing.
     """
     try:
         tensors, config, known, overrides = (
@@ -171,7 +171,7 @@ def settle(
                 )
     facts |= said
     if missing := [name for name in needed if facts.get(name) is None]:
-        raise Untold(
+        raise MissingMetadataError(
             f'{checkpoint.place} does not tell {" and ".join(missing)}: '
             f'say {", ".join(f"{name}=..." for name in missing)} when loading '
             f'(vitjax convert: {" ".join(f"--set {name}=..." for name in missing)})'

@@ -14,14 +14,14 @@ from flax.traverse_util import unflatten_dict
 from vitjax import registry
 from vitjax.checkpoints import best_step
 from vitjax.config import PREPROCESSING, base_config, complete
-from vitjax.data.preprocess import Preprocess, facts_for
+from vitjax.data.preprocess import Preprocess, settings_for_channels
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError, one_line
 from vitjax.files import is_local, to_path
 from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
 from vitjax.pretrained.files import weights_in
-from vitjax.pretrained.hub import PREFIX, at_hand, snapshot
+from vitjax.pretrained.hub import PREFIX, local_copy, snapshot
 from vitjax.pretrained.layouts import (
     SIZES,
     Checkpoint,
@@ -99,7 +99,7 @@ class Weights:
         if not path.exists():
             raise UserError(f'{path}: no such file or folder')
         self._path, self._copy = path, contextlib.ExitStack()
-        self._place = self._copy.enter_context(at_hand(path))
+        self._place = self._copy.enter_context(local_copy(path))
         self._run, self._checkpoint = None, None
         with self._errors():
             of_a_run = (self._place / 'checkpoints').exists()
@@ -282,7 +282,7 @@ def _preprocess(source: str, parts: Parts, model: nn.Module) -> Preprocess | Tex
     if not isinstance(parts.preprocess, dict):
         return parts.preprocess
     try:
-        facts = facts_for(model.in_channels, parts.preprocess)
+        facts = settings_for_channels(model.in_channels, parts.preprocess)
         return Preprocess(as_pair(model.image_size), model.in_channels, **facts)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair, grid_size
 from vitjax.pretrained import huggingface, meta, timm
+from vitjax.pretrained.equivalents import position_table
 from vitjax.pretrained.files import Tensors
 from vitjax.pretrained.huggingface_config import (
     common_config,
@@ -25,11 +26,16 @@ from vitjax.pretrained.huggingface_config import (
     read_preprocess,
     write_preprocess,
 )
-from vitjax.pretrained.layouts import Checkpoint, Parts, check_grid, parameter_shapes, settle
+from vitjax.pretrained.layouts import (
+    Checkpoint,
+    Parts,
+    check_grid,
+    parameter_shapes,
+    resolve_model_args,
+)
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, renamed, under, write_table
 from vitjax.pretrained.pytorch import dense, guess_size, norm
-from vitjax.pretrained.restating import position_table
 
 WEIGHTS = 'model.safetensors'
 
@@ -130,10 +136,10 @@ def _read(
     config: dict[str, Any],
     known: dict[str, Any],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Parameters, and arguments of the constructor. `told`, `config` and `known` are for `settle`."""
+    """Parameters and constructor arguments; see `resolve_model_args` for `told`, `config` and `known`."""
     place, names = checkpoint.place, _names(table)
     rows = checkpoint.shape(names['vit/positions'], 3)[1]
-    arguments = settle(
+    arguments = resolve_model_args(
         checkpoint,
         # Of classes it knows nothing: whoever asks for them is given the encoder.
         {name: value for name, value in overrides.items() if name != 'num_classes'},

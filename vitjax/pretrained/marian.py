@@ -20,7 +20,7 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically
 from vitjax.models.seq2seq import Transformer
 from vitjax.pretrained.files import Tensors, write_tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
+from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
 from vitjax.pretrained.marian_text import preprocess_of
 from vitjax.pretrained.names import DENSE, Row, count_layers, read_table, write_table
 from vitjax.pretrained.pytorch import attention, dense, norm
@@ -56,7 +56,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     share, tensors = _embeddings(checkpoint)
     told = _told(checkpoint, tensors, share)
     known = {'positions': 'sinusoidal_halves', 'norm_position': 'post', 'norm_epsilon': 1e-5}
-    arguments = settle(
+    arguments = resolve_model_args(
         checkpoint,
         overrides,
         tensors=told,

@@ -11,8 +11,8 @@ from vitjax.errors import UserError
 from vitjax.layers.patches import grid_size, resample_kernel
 from vitjax.layers.resampling import resample
 from vitjax.models.registry import create_model
+from vitjax.pretrained.equivalents import add_rows
 from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
-from vitjax.pretrained.restating import add_rows
 from vitjax.protocols import HasEncoder
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from vitjax.errors import Untold, UserError, unknown
-from vitjax.files import to_path, write_atomically, written_whole
+from vitjax.errors import MissingMetadataError, UserError, unknown
+from vitjax.files import atomic_path, to_path, write_atomically
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
 from vitjax.models.vit import ViT
@@ -32,7 +32,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     """Writes a model so that `load`, and the library of the format, read the same.
 
     The same function, that is: where a format has no word for something it is written as another
-    model that computes the same, see `vitjax.pretrained.restating`.
+    model that computes the same, see `vitjax.pretrained.equivalents`.
 
     What is exported, in contrast, runs without any library of models, see `vitjax.pretrained.export`.
 
@@ -49,11 +49,11 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     path = to_path(path)
     if format in EXPORTS:
         content = EXPORTS[format](pretrained)
-        with written_whole(path) as file:
+        with atomic_path(path) as file:
             file.write_bytes(content)
         return
     if format == 'vitjax':
-        with written_whole(path) as folder:
+        with atomic_path(path) as folder:
             write_run(folder, pretrained)
         return
     if format not in WRITERS:
@@ -66,8 +66,8 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     writer = layout(name)
     weights = Path(writer.WEIGHTS)
     alone = path.suffix == weights.suffix
-    if hasattr(writer, 'restated'):
-        pretrained = writer.restated(pretrained)
+    if hasattr(writer, 'to_equivalent'):
+        pretrained = writer.to_equivalent(pretrained)
     try:
         tensors, sidecars = writer.write(pretrained)
         checkpoint = Checkpoint(str(path), tensors, sidecars)
@@ -76,7 +76,7 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
         raise UserError(f'{format} cannot hold this model: {error}') from error
     if alone:
         _check_alone(pretrained, name, dataclasses.replace(checkpoint, sidecars={}))
-    with written_whole(path) as place:
+    with atomic_path(path) as place:
         if alone:
             write_tensors(place, tensors)
             return
@@ -105,7 +105,7 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
     for overrides in ({}, told):
         try:
             parts = read(name, checkpoint, overrides)
-        except Untold:
+        except MissingMetadataError:
             continue
         try:
             check_same(pretrained.model, create_model(parts.name, **parts.arguments))

@@ -8,8 +8,9 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from vitjax.pretrained.equivalents import with_position_table
 from vitjax.pretrained.files import Tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, settle
+from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.names import Row, count_layers, read_table, write_table
 from vitjax.pretrained.pytorch import (
@@ -20,10 +21,9 @@ from vitjax.pretrained.pytorch import (
     guess_size,
     norm,
 )
-from vitjax.pretrained.restating import with_position_table
 from vitjax.pretrained.timm_config import (
     PATCHES,
-    architecture_facts,
+    architecture_args,
     check_holds,
     read_config,
     write_config,
@@ -46,7 +46,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
         overrides,
         told,
         config=config,
-        known=architecture_facts(checkpoint, told['width']),
+        known=architecture_args(checkpoint, told['width']),
         preprocess=preprocess,
         labels=labels,
         guessed=() if checkpoint.config else ('mean', 'std'),
@@ -67,7 +67,7 @@ def read_tensors(
 
     Args:
       told: what `tell` found.
-      config, known: see `settle`.
+      config, known: see `resolve_model_args`.
       placed: values of `prefix_positions` that may be.
       parts: the rest of `Parts`.
     """
@@ -87,7 +87,7 @@ def read_tensors(
     }
     if rows:
         usual |= guess_size(rows, counts, told['patch_size'], overrides)
-    arguments = settle(
+    arguments = resolve_model_args(
         checkpoint,
         overrides,
         tensors=told,
@@ -105,7 +105,7 @@ def read_tensors(
     return Parts('vit', arguments, params, **parts)
 
 
-def restated(pretrained: Pretrained) -> Pretrained:
+def to_equivalent(pretrained: Pretrained) -> Pretrained:
     """With a position of every token before the patches, or of none; distilled models have them all."""
     model = pretrained.model
     without = model.positions == 'none' or (model.positions == 'learned' and not model.num_placed)

@@ -91,7 +91,7 @@ def read_config(
     return arguments, tuple(labels) if labels else None, preprocess
 
 
-def architecture_facts(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
+def architecture_args(checkpoint: Checkpoint, width: int) -> dict[str, Any]:
     """What the name of an architecture tells, where its arguments are not stored."""
     name = checkpoint.config.get('architecture', '')
     if _OTHERS.search(name):

@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _HUGE_PAGE = 2**21
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Has the C library keep what XLA frees, in huge pages; call it before JAX makes its devices.
 
     XLA allocates the temporaries of a step at its start and frees them at its end. glibc gives pieces

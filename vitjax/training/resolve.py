@@ -17,9 +17,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax import registry
 from vitjax.checkpoints import array_shapes, compare_shapes, finished_steps
 from vitjax.config import PREPROCESSING, complete
-from vitjax.data.preprocess import facts_for
+from vitjax.data.preprocess import settings_for_channels
 from vitjax.data.sources import Splits, open_split, open_splits
-from vitjax.errors import Untold, UserError
+from vitjax.errors import MissingMetadataError, UserError
 from vitjax.files import read_json
 from vitjax.models.contract import submodules
 from vitjax.pretrained.layouts import SIZES
@@ -214,7 +214,7 @@ def _model(weights: Weights, sizes: Mapping[str, Any], arguments: Mapping[str, A
     """The pretrained model, at these sizes."""
     try:
         return weights.model(on_host=True, **sizes)
-    except Untold:
+    except MissingMetadataError:
         # Some files do not tell, say, the number of heads, and take the rest of the config as well.
         names = ('name', 'pretrained', 'load', *sizes)
         told = {k: v for k, v in arguments.items() if v is not None and k not in names}
@@ -252,5 +252,5 @@ def _fill_preprocessing(
         raise UserError(
             f'config.data.{", ".join(PREPROCESSING)} may be None only with config.model.pretrained'
         )
-    facts = facts_for(channels, facts)
+    facts = settings_for_channels(channels, facts)
     data |= {name: facts[name] for name in PREPROCESSING if data[name] is None}

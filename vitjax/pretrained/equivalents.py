@@ -34,14 +34,14 @@ def with_position_table(pretrained: Pretrained, placed: str) -> Pretrained:
         table = add_rows(pretrained.variables['params']['positions'], model, held)
     else:
         return pretrained
-    return _restated(pretrained, held, positions=table)
+    return _equivalent(pretrained, held, positions=table)
 
 
 def with_head_on_mean_too(pretrained: Pretrained) -> Pretrained:
     """A `ViT` whose head sees the class token, as one that sees the patches' mean beside it, times 0."""
     head = pretrained.variables['params']['head']
     kernel = np.pad(head['kernel'], ((0, pretrained.model.width), (0, 0)))  # [2D, K]
-    return _restated(
+    return _equivalent(
         pretrained, pretrained.model.clone(pooling='cls_mean'), head=head | {'kernel': kernel}
     )
 
@@ -61,6 +61,6 @@ def add_rows(table: np.ndarray, old: ViT, new: ViT) -> np.ndarray:
     return np.concatenate([before, added, of_patches], axis=1)
 
 
-def _restated(pretrained: Pretrained, model: ViT, **params) -> Pretrained:
+def _equivalent(pretrained: Pretrained, model: ViT, **params) -> Pretrained:
     variables = pretrained.variables | {'params': pretrained.variables['params'] | params}
     return dataclasses.replace(pretrained, model=model, variables=variables)

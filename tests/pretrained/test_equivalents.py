@@ -12,7 +12,7 @@ from random_weights import random_weights, same
 import vitjax
 from vitjax.errors import UserError
 from vitjax.layers.positions import FIXED, sincos2d
-from vitjax.pretrained.restating import position_table
+from vitjax.pretrained.equivalents import position_table
 
 TOLERANCE = 1e-5
 GELU = {'activation': 'gelu'}
