@@ -60,6 +60,7 @@ setup(
         'plan-gpu': ['jax[cuda12-local]', 'nvidia-cuda-nvcc-cu12'],  # of CUDA the compiler alone
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
+        'types': ['basedpyright>=1.40', 'mypy>=2'],  # the type checkers of CI
         'wandb': ['wandb>=0.31'],
         'test': [
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),

@@ -11,7 +11,7 @@ import vitjax
 from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.loading import assemble
 from vitjax.training.build import build_experiment
 
 ROOT = Path(__file__).parent.parent

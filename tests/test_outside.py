@@ -1,6 +1,5 @@
 """A researcher's own package: every part of a run kept outside of vitjax, and used in fresh processes."""
 
-import importlib
 import json
 import re
 import shutil
@@ -224,9 +223,7 @@ def test_a_run_is_used_in_fresh_processes_from_another_folder(runs, vitjax, outs
 def test_a_run_of_the_hub_imports_no_code_unless_it_is_allowed(runs, outside, monkeypatch):
     import vitjax as library
 
-    # `vitjax.pretrained.load` is also the name of a function.
-    loading = importlib.import_module('vitjax.pretrained.load')
-    monkeypatch.setattr(loading, 'snapshot', lambda source: runs[0])
+    monkeypatch.setattr('vitjax.pretrained.loading.snapshot', lambda source: runs[0])
     with pytest.raises(
         UserError, match="hf:some/one names code that is not part of vitjax, 'parts:"
     ):

@@ -59,13 +59,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from vitjax.training.evaluate import evaluate
     from vitjax.training.experiment import Experiment
     from vitjax.training.loop import Result, train
+else:  # hidden from type checkers, which would take any name for an attribute
+
+    def __getattr__(name):
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])

@@ -4,7 +4,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.loading import assemble
 
 SMALL = {
     'image_size': 12,

@@ -8,7 +8,7 @@ import vitjax as library
 from vitjax.errors import UserError
 from vitjax.models.registry import create_model
 from vitjax.pretrained.layouts import Parts, variable_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.loading import assemble
 
 PREPROCESS = dict(mean=(0.4,), std=(0.25,), crop=1.0, interpolation='bilinear')
 SIZES = dict(image_size=(8, 12), patch_size=4, width=8, depth=2, num_heads=2, num_classes=3)

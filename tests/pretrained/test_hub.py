@@ -12,7 +12,7 @@ import vitjax as library
 from vitjax.errors import UserError
 from vitjax.pretrained.hub import snapshot, wanted
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.loading import assemble
 
 hub = pytest.importorskip('huggingface_hub', reason="needs the extra 'hub'")
 constants = pytest.importorskip('huggingface_hub.constants')

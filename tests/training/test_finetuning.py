@@ -15,7 +15,7 @@ from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
 from vitjax.pretrained import runs
 from vitjax.pretrained.layouts import Parts, parameter_shapes
-from vitjax.pretrained.load import assemble
+from vitjax.pretrained.loading import assemble
 from vitjax.training.build import build_experiment
 from vitjax.training.evaluation import SplitEvaluator
 from vitjax.training.loop import train

@@ -1,7 +1,7 @@
 """Weights in and out: one way to load a model, whatever wrote it, and one to save it."""
 
-from vitjax.pretrained.load import load
+from vitjax.pretrained.loading import load
 from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.save import save
+from vitjax.pretrained.saving import save
 
 __all__ = [Pretrained, 'load', 'save']

@@ -43,7 +43,7 @@ class Task:
         *,
         rngs: Mapping[str, jax.Array],
         train: bool,
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Loss and metrics of a batch; a pure function, part of the jitted step.
 
         A subclass may also take `averaged`: the variables with the moving averages of `config.optimizer.ema`,

@@ -34,27 +34,7 @@ class Evaluation:
     evals: dict[str, dict[str, float]]
 
 
-def evaluate(workdir: str | Path, **options: Any) -> dict[str, float]:
-    """Evaluates a checkpoint of a run, on the devices of this machine.
-
-    Args:
-      workdir: the run's folder.
-      options: see `evaluate_checkpoint`.
-
-    Returns:
-      The metrics of its task, and those of an entry of `config.evals` as 'NAME/METRIC', as `Result.metrics`.
-
-    Raises:
-      UserError: no such run or checkpoint, or a config that does not fit.
-    """
-    found = evaluate_checkpoint(workdir, **options)
-    entries = {
-        f'{name}/{key}': value for name, row in found.evals.items() for key, value in row.items()
-    }
-    return (found.metrics or {}) | entries
-
-
-def evaluate_checkpoint(
+def evaluate(
     workdir: str | Path,
     *,
     overrides: Mapping[str, Any] | None = None,
@@ -65,22 +45,52 @@ def evaluate_checkpoint(
     task: Task | None = None,
     data: Any = None,
     allow_code: bool | None = None,
-) -> Evaluation:
+) -> dict[str, float]:
     """Evaluates a checkpoint of a run, on the devices of this machine.
 
     Args:
       workdir: the run's folder.
       overrides: dotted key of its config -> value or text, as {'data.eval_split': 'test'}.
       step: of the checkpoint; None for the newest.
-      average: the mean of the parameters of so many checkpoints is evaluated.
+      average: number of checkpoints, up to this one, whose mean parameters are evaluated.
       evals: entries of `config.evals` to run, in place of the metrics of the task; or further ones, name ->
         callable (event) -> {name: number}, or keys as in `config.evals`. None: the task's metrics alone.
       model, task, data: objects in place of named parts, see `vitjax.train`.
       allow_code: whether the run may name code that is not part of vitjax; None: unless it is in a bucket.
 
+    Returns:
+      The metrics of its task, and those of an entry of `config.evals` as 'NAME/METRIC', as `Result.metrics`.
+
     Raises:
       UserError: no such run or checkpoint, or a config that does not fit.
     """
+    evaluated = evaluate_checkpoint(
+        workdir,
+        overrides=overrides,
+        step=step,
+        average=average,
+        evals=evals,
+        given=Given(model, task, data),
+        allow_code=allow_code,
+    )
+    entries = {
+        f'{name}/{key}': x for name, row in evaluated.evals.items() for key, x in row.items()
+    }
+    return (evaluated.metrics or {}) | entries
+
+
+def evaluate_checkpoint(
+    workdir: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    step: int | None = None,
+    average: int = 1,
+    evals: Sequence[str] | Mapping[str, Evaluator | Mapping[str, Any]] | None = None,
+    given: Given | None = None,
+    allow_code: bool | None = None,
+) -> Evaluation:
+    """Evaluates a checkpoint, with arguments as `evaluate` takes them."""
+    given = given or Given()
     if average < 1:
         raise UserError('--average must be at least 1')
     workdir = to_path(workdir)
@@ -91,7 +101,6 @@ def evaluate_checkpoint(
         )
     # The devices of this machine, not those that the run was trained on.
     overrides = {'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': 1} | dict(overrides or {})
-    given = Given(model, task, data)
     config = read_config(stored, overrides, allow_code=allow_code)
     given.check(config, workdir)
     config, experiment = build(config, run=workdir, training=False, given=given)

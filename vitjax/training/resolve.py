@@ -23,7 +23,7 @@ from vitjax.errors import MissingMetadataError, UserError
 from vitjax.files import read_json
 from vitjax.models.contract import submodules
 from vitjax.pretrained.layouts import SIZES
-from vitjax.pretrained.load import Pretrained, Weights
+from vitjax.pretrained.loading import Pretrained, Weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import write_tensors
 from vitjax.pretrained.layouts import Checkpoint, layout
-from vitjax.pretrained.load import read
+from vitjax.pretrained.loading import read
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.runs import write_run
 
