@@ -1,4 +1,4 @@
-"""The README is true: its commands and examples run, its links lead somewhere."""
+"""The README and the pages of the docs are true: commands and examples run, links have targets."""
 
 import importlib.metadata
 import re
@@ -12,11 +12,20 @@ import pytest
 from vitjax.config import read_config
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / 'README.md').read_text()
+PAGES = (
+    'README.md',
+    *(f'docs/{name}.md' for name in ('commands', 'data', 'models', 'translation', 'weights')),
+)
 
 
-def blocks(language):
-    found = re.findall(r'^```(\w*)\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
+def text(page='README.md'):
+    return (ROOT / page).read_text()
+
+
+def blocks(language, pages=('README.md',)):
+    """The fenced blocks of a language, '' for none, of some pages."""
+    pattern = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+    found = [block for page in pages for block in pattern.findall(text(page))]
     return [block for name, block in found if name == language]
 
 
@@ -65,8 +74,8 @@ def test_main_command_and_examples_run(run, command):
     code, _, err = command(*following[2:])
     assert code == 0, err
 
-    for example in blocks('python'):
-        exec(compile(example, 'README.md', 'exec'), {'__name__': '__main__'})
+    for example in blocks('python', PAGES):
+        exec(compile(example, 'an example of the docs', 'exec'), {'__name__': '__main__'})
 
 
 @pytest.mark.slow
@@ -86,7 +95,8 @@ def test_other_commands_are_ones_that_there_are(monkeypatch, tmp_path):
     parsed = []
     monkeypatch.setattr(cli, '_run', lambda args: parsed.append(args) or 0)
     monkeypatch.chdir(ROOT)
-    lines = [line for block in blocks('') for line in block.splitlines() if '...' not in line]
+    blocks_of_commands = blocks('', PAGES)
+    lines = [line for x in blocks_of_commands for line in x.splitlines() if '...' not in line]
     for line in (line for line in lines if line.startswith('vitjax ')):
         words = shlex.split(line.partition(' <')[0], comments=True)
         assert cli.main(words[1:]) == 0, line
@@ -97,21 +107,28 @@ def test_other_commands_are_ones_that_there_are(monkeypatch, tmp_path):
 
 
 def test_extras_are_there():
-    named = set(re.findall(r"'(?:\.|vitjax)\[(\w+)\]'", README))
-    assert named >= {'test', 'figures', 'cuda', 'tpu'}
+    named = {x for page in PAGES for x in re.findall(r"'(?:\.|vitjax)\[([\w-]+)\]'", text(page))}
+    assert named >= {'test', 'figures', 'cuda', 'tpu', 'onnx', 'fast-images'}
     assert named <= set(importlib.metadata.metadata('vitjax').get_all('Provides-Extra'))
 
 
 def test_every_command_of_the_table_is_there():
     from vitjax.cli import COMMANDS
 
-    assert re.findall(r'^\| `vitjax (\w+)', README, re.MULTILINE) == list(COMMANDS)
+    found = re.findall(r'^\| `vitjax (\w+)', text('docs/commands.md'), re.MULTILINE)
+    assert found == list(COMMANDS)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md', 'docs/decisions.md'])
-def test_links_and_paths_lead_somewhere(page):
-    text = (ROOT / page).read_text()
-    for target in re.findall(r'\]\(([^)#]+)\)', text):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
-    for path in re.findall(r'`((?:vitjax|configs|tests|docs)/[\w/.]+\.\w+)`', text):
+def test_the_readme_is_short():
+    assert len(text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize(
+    'page', ['README.md', 'CONTRIBUTING.md', *(f'docs/{x.name}' for x in ROOT.glob('docs/*.md'))]
+)
+def test_links_and_paths_have_targets(page):
+    for target in re.findall(r'\]\(([^)#]+)\)', text(page)):
+        if '://' not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+    for path in re.findall(r'`((?:vitjax|configs|tests|docs)/[\w/.]+\.\w+)`', text(page)):
         assert (ROOT / path).exists(), path
