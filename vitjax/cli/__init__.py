@@ -22,6 +22,7 @@ COMMANDS = {
     'attend': 'draw where a model looks in images',
     'translate': 'translate texts',
     'convert': 'weights from one layout to another, and to another size',
+    'configs': 'list the recipes, or print one to copy it',
     'models': 'list the models with parameters and FLOPs',
     'plan': 'compile a training step for hardware that is not here',
     'bench': 'measure import, compile, step and input time',

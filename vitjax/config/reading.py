@@ -22,6 +22,7 @@ import ml_collections
 
 from vitjax import registry
 from vitjax.config.keys import Callback, Config, Evaluation
+from vitjax.config.recipes import recipe_path
 from vitjax.config.types import REQUIRED, checked, parse, signature
 from vitjax.errors import UserError, unknown
 from vitjax.files import is_local, read_json, to_path
@@ -332,26 +333,13 @@ def _split_argument(spec: str) -> tuple[str, str]:
     """Path of a config, and the argument after a colon."""
     if spec.startswith('vitjax:'):
         name, _, argument = spec.removeprefix('vitjax:').partition(':')
-        return str(_own_recipe(name)), argument
+        return str(recipe_path(name)), argument
     path, argument = spec, ''
     if ':' in spec and not to_path(spec).is_file():
         path, _, argument = spec.rpartition(':')
     if not to_path(path).is_file():
         raise UserError(f'no config file {path!r}')
     return path, argument
-
-
-def _own_recipe(name: str) -> Path:
-    """The file of a recipe that vitjax comes with: installed as `vitjax.configs`, or beside the package."""
-    package = Path(__file__).parent.parent
-    for folder in (package / 'configs', package.parent / 'configs'):
-        path = folder / f'{name}.py'
-        if path.is_file():
-            return path
-        if folder.is_dir():
-            known = [str(p.relative_to(folder))[:-3] for p in folder.rglob('[!_]*.py')]
-            raise unknown('recipe of vitjax', name, known)
-    raise UserError(f'no recipes of vitjax in {package}')
 
 
 def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:

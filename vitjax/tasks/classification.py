@@ -100,7 +100,7 @@ class Classification(Task):
     def check_predicts(self, model: nn.Module, source: str) -> None:
         """UserError where a model has no classes."""
         if not getattr(model, 'num_classes', 0):
-            raise UserError(f'{source} has no classes; fine-tune it with configs/finetune.py')
+            raise UserError(f'{source} has no classes; fine-tune it with --config vitjax:finetune')
 
     def answer(
         self, prediction: Mapping[str, np.ndarray], labels: tuple[str, ...] | None, top: int

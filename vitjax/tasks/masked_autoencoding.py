@@ -66,7 +66,7 @@ class MaskedAutoencoding(Task):
             'vitjax',
             'train',
             '--config',
-            'configs/finetune.py',
+            'vitjax:finetune',
             '--workdir',
             f'{run}-tuned',
         ]
@@ -76,4 +76,4 @@ class MaskedAutoencoding(Task):
 
     def check_predicts(self, model: nn.Module, source: str) -> None:
         """UserError: nothing is classified."""
-        raise UserError(f'{source} has no classes; fine-tune it with configs/finetune.py')
+        raise UserError(f'{source} has no classes; fine-tune it with --config vitjax:finetune')
