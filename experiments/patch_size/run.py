@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import vitjax
-from vitjax.analysis.flops import model_cost
 from vitjax.layers.patches import as_pair, grid_size
 from vitjax.planning.benchmark import seconds_in_turn
+from vitjax.planning.flops import model_cost
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import harness

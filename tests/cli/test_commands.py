@@ -72,9 +72,9 @@ def test_a_mistake_in_the_arguments_is_one_line_too(words, message, capsys):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ('--distributed', 'no TPU slice, Kubernetes or SLURM job'),
-        ('--process_id 0', 'go with --distributed'),
-        ('--distributed --coordinator h:1 --num_processes 2', 'go together'),
+        ('--distributed', 'found no TPU slice, Kubernetes or SLURM job'),
+        ('--process_id 0', 'need --distributed'),
+        ('--distributed --coordinator h:1 --num_processes 2', 'must be given together'),
         ('--distributed --coordinator h --num_processes 2 --process_id 0', 'must be HOST:PORT'),
         ('--distributed --coordinator h:1 --num_processes 2 --process_id 2', 'not 2 of 2'),
     ],

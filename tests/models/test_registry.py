@@ -3,8 +3,8 @@ import functools
 import pytest
 
 import vitjax
-from vitjax.analysis.flops import model_cost
 from vitjax.errors import UserError
+from vitjax.planning.flops import model_cost
 
 # Parameters with 1,000 classes at 224 pixels. From google-research/vision_transformer
 # (vit_jax/models_test.py): Ti/16, S/32, S/16, B/32, B/16, B/8, L/32, L/16, H/14 and all hybrids. From

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from vitjax.analysis.flops import model_cost
 from vitjax.config import complete, read_config
 from vitjax.errors import UserError
+from vitjax.planning.flops import model_cost
 from vitjax.planning.plan import Plan, meshes, roofline, used_and_limit
 from vitjax.planning.topologies import CHIPS, parse_topology
 from vitjax.training.build import build_experiment

@@ -1,4 +1,4 @@
-"""What a model sees, and how many FLOPs it takes."""
+"""What a model sees: attention, receptive fields, reconstructions, alignments."""
 
 import importlib
 

@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import vitjax
-    from vitjax.analysis.flops import model_cost
     from vitjax.errors import unknown
     from vitjax.models.contract import example_inputs
+    from vitjax.planning.flops import model_cost
 
     names = vitjax.list_models(args.pattern) or vitjax.list_models(f'*{args.pattern}*')
     if not names:

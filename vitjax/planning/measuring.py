@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitjax.analysis.flops import model_cost
 from vitjax.errors import UserError
 from vitjax.models.seq2seq import SENTENCE
 from vitjax.planning import benchmark
 from vitjax.planning.benchmark import median_and_spread, versions
 from vitjax.planning.decoding import compare_decoders
+from vitjax.planning.flops import model_cost
 from vitjax.planning.input_peers import INPUT_PEERS, batches_of_peer
 from vitjax.planning.peers import PEERS, import_peer, steps_of_peer
 from vitjax.protocols import Decodes

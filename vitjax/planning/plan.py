@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vitjax.analysis.flops import count_jaxpr
+from vitjax.planning.flops import count_jaxpr
 from vitjax.planning.hlo import Program
 from vitjax.planning.topologies import Topology
 

@@ -1,1 +1,1 @@
-"""The process of a command: its compiled programs and its memory."""
+"""The process of a command: compiled programs, memory, signals and several hosts."""

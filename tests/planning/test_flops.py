@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vitjax.analysis.flops import count_flops, model_cost
 from vitjax.models.vit import ViT
+from vitjax.planning.flops import count_flops, model_cost
 
 
 def array(*shape):

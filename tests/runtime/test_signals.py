@@ -3,20 +3,20 @@ import signal
 
 import pytest
 
-from vitjax.cli.train import _stop_on_signals
 from vitjax.errors import Preempted
+from vitjax.runtime.signals import stop_on_signals
 
 
 @pytest.fixture
-def left(monkeypatch):
-    """Codes with which the process would have ended at once."""
+def exit_codes(monkeypatch):
+    """Exit codes of `os._exit`, which is replaced."""
     codes = []
     monkeypatch.setattr(os, '_exit', codes.append)
     return codes
 
 
 @pytest.mark.parametrize(
-    ('signals', 'ends', 'error'),
+    ('signals', 'expected_codes', 'error'),
     [
         ([signal.SIGTERM], [], Preempted),
         ([signal.SIGTERM, signal.SIGTERM], [], Preempted),
@@ -25,11 +25,13 @@ def left(monkeypatch):
         ([signal.SIGINT, signal.SIGINT], [130], KeyboardInterrupt),
     ],
 )
-def test_the_first_signal_stops_and_a_second_ctrl_c_ends(signals, ends, error, left):
+def test_stop_on_signals_stops_at_the_first_and_exits_at_a_second_ctrl_c(
+    signals, expected_codes, error, exit_codes
+):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def run():
-        with _stop_on_signals() as should_stop:
+        with stop_on_signals() as should_stop:
             assert not should_stop(1)
             for number in signals:
                 signal.raise_signal(number)
@@ -38,5 +40,5 @@ def test_the_first_signal_stops_and_a_second_ctrl_c_ends(signals, ends, error, l
 
     with pytest.raises(error):
         run()
-    assert left == ends
+    assert exit_codes == expected_codes
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
