@@ -9,8 +9,8 @@ from vitjax.generation import beam_search, greedy
 PAD, BOS, EOS = 5, 1, 2
 LENGTH = 6
 
-torch = pytest.importorskip('torch', reason='compares with transformers, which needs PyTorch')
-transformers = pytest.importorskip('transformers', reason='compares with transformers')
+torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+transformers = pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
 
 
 class Recurrent(transformers.PreTrainedModel, transformers.GenerationMixin):

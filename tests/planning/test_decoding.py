@@ -19,8 +19,8 @@ def translator(**changes):
 
 
 def test_the_same_tokens(monkeypatch):
-    pytest.importorskip('torch', reason='compares with transformers, which needs PyTorch')
-    pytest.importorskip('transformers', reason='compares with transformers')
+    pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+    pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
     monkeypatch.setattr(decoding, 'TOKENS', 5)
     found = decoding.compare_decoders(*translator(), batch_size=2, rounds=1)
     assert found['peer'].startswith('transformers ')

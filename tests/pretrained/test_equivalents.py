@@ -106,8 +106,8 @@ def of_google(folder, images):
 
 
 def of_timm(folder, images):
-    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-    timm = pytest.importorskip('timm', reason='timm is not installed')
+    torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+    timm = pytest.importorskip('timm', reason="needs pip install 'vitjax[peers]'")
     from originals import as_torch  # which imports PyTorch
 
     model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()  # strict
@@ -116,8 +116,8 @@ def of_timm(folder, images):
 
 
 def of_huggingface(folder, images):
-    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+    transformers = pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
     from originals import as_torch
 
     (name,) = json.loads((folder / 'config.json').read_text())['architectures']
@@ -167,9 +167,9 @@ def test_what_is_read_is_written_as_it_was(case, format, tmp_path):
 
 def test_transformers_reads_the_format_timm(tmp_path):
     """And so what none of its own models pools as it should."""
-    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-    pytest.importorskip('timm', reason='timm is not installed')
-    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+    pytest.importorskip('timm', reason="needs pip install 'vitjax[peers]'")
+    transformers = pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
     from originals import as_torch
 
     pretrained, images, expected = original('MAE, fine-tuned')

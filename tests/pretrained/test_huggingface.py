@@ -1,12 +1,14 @@
 import pytest
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+transformers = pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
 
 import json  # noqa: E402
 
 import numpy as np  # noqa: E402
 import safetensors.torch  # noqa: E402
+from original_cases import HUGGINGFACE as CASES  # noqa: E402
+from original_cases import LABELS, VIT  # noqa: E402
 from originals import (  # noqa: E402
     as_torch,
     assert_close,
@@ -16,77 +18,16 @@ from originals import (  # noqa: E402
     images_for,
     randomised,
 )
+from originals import huggingface_outputs as outputs  # noqa: E402
 
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
 from vitjax.pretrained.huggingface_config import kind_for  # noqa: E402
 
-TINY = dict(image_size=16, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
-VIT = TINY | {'intermediate_size': 64}
-LABELS = {index: name for index, name in enumerate(['ant', 'bee', 'cat', 'dog', 'elk'])}
-DINO = TINY | {'mlp_ratio': 2}
-RECTANGLE = {'image_size': [16, 24], 'patch_size': [4, 8], 'num_channels': 1}
-
-# Class, settings of its config, and what the loaded model must have.
-CASES = {
-    'ViT with pooler': (
-        'ViTModel',
-        VIT | {'pooler_output_size': 20},
-        {'representation_size': 20, 'num_classes': 0, 'norm_epsilon': 1e-12},
-    ),
-    'ViT with head': (
-        'ViTForImageClassification',
-        VIT | {'id2label': LABELS, 'layer_norm_eps': 1e-5, 'hidden_act': 'gelu_new'},
-        {'num_classes': 5, 'norm_epsilon': 1e-5, 'activation': 'gelu_tanh'},
-    ),
-    'ViT, no QKV bias, rectangle': (
-        'ViTForImageClassification',
-        VIT | RECTANGLE | {'qkv_bias': False, 'hidden_act': 'quick_gelu'},
-        {'qkv_bias': False, 'image_size': (16, 24), 'in_channels': 1, 'activation': 'quick_gelu'},
-    ),
-    'DeiT with pooler': ('DeiTModel', VIT, {'distillation': 'token', 'representation_size': 32}),
-    'DeiT with head': ('DeiTForImageClassification', VIT, {'distillation': 'token'}),
-    'DeiT with teacher': (
-        'DeiTForImageClassificationWithTeacher',
-        VIT | {'id2label': LABELS},
-        {'distillation': 'head', 'num_classes': 5},
-    ),
-    'DINOv2': ('Dinov2Model', DINO, {'pooling': 'cls', 'norm_epsilon': 1e-6, 'mlp_dim': 64}),
-    'DINOv2, SwiGLU': (
-        'Dinov2Model',
-        DINO | {'use_swiglu_ffn': True},
-        {'gated_mlp': True, 'activation': 'silu', 'mlp_dim': 48},
-    ),
-    'DINOv2 with head': (
-        'Dinov2ForImageClassification',
-        DINO | {'id2label': LABELS},
-        {'pooling': 'cls_mean', 'num_classes': 5},
-    ),
-    'DINOv2 with registers': (
-        'Dinov2WithRegistersModel',
-        DINO | {'num_register_tokens': 3, 'use_swiglu_ffn': True},
-        {'num_registers': 3, 'prefix_positions': 'class'},
-    ),
-    'DINOv2 with registers and head': (
-        'Dinov2WithRegistersForImageClassification',
-        DINO | {'num_register_tokens': 2, 'id2label': LABELS},
-        {'num_registers': 2, 'pooling': 'cls_mean'},
-    ),
-}
-
 
 def original(name, settings):
     cls = getattr(transformers, name)
     return randomised(cls(cls.config_class(**settings)))
-
-
-def outputs(model, images):
-    with torch.no_grad():
-        found = model(images)
-        base = getattr(model, model.base_model_prefix, model)
-        tokens = base(images).last_hidden_state
-    pooled = found.pooler_output if 'pooler_output' in found else None
-    return {'logits': found.logits if pooled is None else pooled, 'tokens': tokens}
 
 
 @pytest.mark.parametrize('case', CASES)

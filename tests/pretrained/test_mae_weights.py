@@ -7,6 +7,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from original_cases import MAE as ORIGINAL
 from random_weights import PREPROCESS, random_parameters, same
 
 import vitjax
@@ -309,25 +310,12 @@ def test_fine_tuning_and_more_pre_training_start_from_it(model, folder):
 
 def original(tmp_path):
     """A model of Hugging Face's with random weights, and its positions as published models have them."""
-    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+    transformers = pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
     from originals import randomised
+    from recorded import sine_cosine
 
-    config = transformers.ViTMAEConfig(
-        image_size=16,
-        patch_size=4,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        decoder_hidden_size=16,
-        decoder_num_hidden_layers=3,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=64,
-        layer_norm_eps=1e-6,
-        norm_pix_loss=True,
-    )
-    model = randomised(transformers.ViTMAEForPreTraining(config))
+    model = randomised(transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**ORIGINAL)))
     with torch.no_grad():
         for positions in (
             model.vit.embeddings.position_embeddings,
@@ -336,17 +324,6 @@ def original(tmp_path):
             positions.copy_(torch.from_numpy(sine_cosine(4, positions.shape[-1])))
     model.save_pretrained(tmp_path / 'new')
     return model
-
-
-def sine_cosine(side, width):
-    """Equation of the table in float64, [1, 1 + N, D]."""
-    frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
-    table = np.zeros((side, side, width))
-    for row in range(side):
-        for column in range(side):
-            x, y = column * frequencies, row * frequencies
-            table[row, column] = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)])
-    return np.pad(table.reshape(-1, width), ((1, 0), (0, 0)))[None]
 
 
 def assert_computes_the_same(loaded, theirs):

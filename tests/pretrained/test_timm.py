@@ -1,7 +1,7 @@
 import pytest
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-timm = pytest.importorskip('timm', reason='timm is not installed')
+torch = pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
+timm = pytest.importorskip('timm', reason="needs pip install 'vitjax[peers]'")
 
 import json  # noqa: E402
 import math  # noqa: E402
@@ -9,6 +9,12 @@ import re  # noqa: E402
 
 import numpy as np  # noqa: E402
 import safetensors.torch  # noqa: E402
+from original_cases import (  # noqa: E402
+    DISTILLED,
+    PLAIN,
+)
+from original_cases import TIMM as CASES  # noqa: E402
+from original_cases import TIMM_TINY as TINY  # noqa: E402
 from originals import (  # noqa: E402
     as_torch,
     assert_close,
@@ -18,6 +24,7 @@ from originals import (  # noqa: E402
     images_for,
     randomised,
 )
+from originals import timm_outputs as outputs  # noqa: E402
 from PIL import Image  # noqa: E402
 from timm.models import save_for_hf  # noqa: E402
 
@@ -27,108 +34,9 @@ from vitjax.pretrained.layouts import Checkpoint  # noqa: E402
 from vitjax.pretrained.timm import read  # noqa: E402
 from vitjax.pretrained.timm_config import check_holds  # noqa: E402
 
-TINY = dict(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5)
-PLAIN, CLIP, GATED = 'vit_base_patch16_224', 'vit_base_patch16_clip_224', 'vit_giant_patch14_dinov2'
-DISTILLED, DEIT3 = 'deit_tiny_distilled_patch16_224', 'deit3_small_patch16_224'
-REGISTERS = 'vit_small_patch14_reg4_dinov2'
-
-# Architecture, arguments, and what the loaded model must have.
-CASES = {
-    'class token': (PLAIN, {}, {'pooling': 'cls', 'activation': 'gelu', 'norm_epsilon': 1e-6}),
-    'gap': (
-        PLAIN,
-        {'global_pool': 'avg', 'class_token': False, 'fc_norm': False},
-        {'pooling': 'mean', 'class_token': False, 'norm_after_pooling': False},
-    ),
-    'gap, fc_norm': (
-        PLAIN,
-        {'global_pool': 'avg'},
-        {'pooling': 'mean', 'class_token': True, 'norm_after_pooling': True},
-    ),
-    'map with class token': (
-        PLAIN,
-        {'global_pool': 'map', 'reg_tokens': 1},
-        {'pool_prefix': False},
-    ),
-    'map with prefix': (
-        PLAIN,
-        {'global_pool': 'map', 'pool_include_prefix': True, 'act_layer': 'gelu_tanh'},
-        {'pool_prefix': True, 'activation': 'gelu_tanh'},
-    ),
-    'registers with positions': (
-        PLAIN,
-        {'reg_tokens': 3},
-        {'num_registers': 3, 'prefix_positions': 'all'},
-    ),
-    'registers without positions': (
-        PLAIN,
-        {'reg_tokens': 3, 'no_embed_class': True},
-        {'num_registers': 3, 'prefix_positions': 'none'},
-    ),
-    'no_embed_class, fc_norm': (
-        PLAIN,
-        {'no_embed_class': True, 'fc_norm': True},
-        {'prefix_positions': 'none', 'pooling': 'cls', 'norm_after_pooling': True},
-    ),
-    'no positions, no head': (
-        PLAIN,
-        {'pos_embed': 'none', 'num_classes': 0},
-        {'positions': 'none', 'num_classes': 0},
-    ),
-    'registers without class token, pooled too': (
-        PLAIN,
-        {
-            'global_pool': 'avg',
-            'fc_norm': False,
-            'class_token': False,
-            'reg_tokens': 2,
-            'no_embed_class': True,
-            'pool_include_prefix': True,
-        },
-        {'num_registers': 2, 'class_token': False, 'pool_prefix': True},
-    ),
-    'layer scale, QK-norm, no QKV bias': (
-        PLAIN,
-        {'init_values': 0.1, 'qk_norm': True, 'qkv_bias': False, 'mlp_ratio': 2.6},
-        {'layer_scale': 0.1, 'qk_norm': True, 'qkv_bias': False, 'mlp_dim': 83},
-    ),
-    'SwiGLU': (
-        GATED,
-        {'mlp_ratio': 5.0},
-        {'gated_mlp': True, 'activation': 'silu', 'mlp_dim': 80, 'layer_scale': 1e-5},
-    ),
-    'CLIP': (
-        CLIP,
-        {'act_layer': 'quick_gelu'},
-        {
-            'norm_embeddings': True,
-            'patch_bias': False,
-            'activation': 'quick_gelu',
-            'norm_epsilon': 1e-5,
-        },
-    ),
-    'gray, not square': (
-        PLAIN,
-        {'in_chans': 1, 'img_size': (16, 24), 'patch_size': (4, 8)},
-        {'in_channels': 1, 'image_size': (16, 24), 'patch_size': (4, 8)},
-    ),
-    'DeiT distilled': (DISTILLED, {}, {'distillation': 'head'}),
-    'DeiT III': (DEIT3, {}, {'prefix_positions': 'none'}),
-    'DINOv2 with registers': (REGISTERS, {}, {'num_registers': 4, 'prefix_positions': 'none'}),
-}
-
 
 def original(architecture, **changes):
     return randomised(timm.create_model(architecture, **(TINY | changes)))
-
-
-def outputs(model, images):
-    with torch.no_grad():
-        tokens = model.forward_features(images)
-        found = {'logits': model(images), 'tokens': tokens}
-        if not hasattr(model, 'head_dist'):  # theirs is of both tokens then
-            found['pooled'] = model.forward_head(tokens, pre_logits=True)
-    return found
 
 
 @pytest.mark.parametrize('case', CASES)
