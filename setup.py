@@ -21,7 +21,7 @@ setup(
     packages=[*find_packages(include=['vitjax', 'vitjax.*']), *RECIPES],
     # The recipes are installed as well: `--config vitjax:digits`.
     package_dir={package: package.removeprefix('vitjax.').replace('.', '/') for package in RECIPES},
-    package_data={'vitjax': ['py.typed']},
+    package_data={'vitjax': ['py.typed', '**/*.json']},
     install_requires=[
         'absl-py',
         'array_record',

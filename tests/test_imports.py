@@ -180,3 +180,24 @@ except RuntimeError:
     print('no backend')
 """
     assert python(code, JAX_PLATFORMS='nowhere') == 'no backend\n'
+
+
+@pytest.mark.parametrize('words', [['models', 'vit_*'], ['configs'], ['configs', 'digits']])
+def test_models_and_configs_answer_without_importing_jax(words):
+    code = f"""
+import sys
+from vitjax.cli import main
+sys.argv = ['vitjax', *{words}]
+assert main() == 0
+print({{'jax', 'jaxlib', 'flax', 'grain', 'orbax', 'optax'}} & set(sys.modules))
+"""
+    assert python(code).splitlines()[-1] == 'set()'
+
+
+def test_loading_and_predicting_import_no_training_libraries():
+    code = """
+import sys
+import vitjax.cli.predict, vitjax.pretrained.loading, vitjax.tasks
+print({'grain', 'optax', 'sklearn', 'scipy', 'sacrebleu', 'matplotlib'} & set(sys.modules))
+"""
+    assert python(code) == 'set()\n'

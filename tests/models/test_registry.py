@@ -5,6 +5,7 @@ import pytest
 import vitjax
 from vitjax.errors import UserError
 from vitjax.planning.flops import model_cost
+from vitjax.planning.model_costs import read_model_costs
 
 # Parameters with 1,000 classes at 224 pixels. From google-research/vision_transformer
 # (vit_jax/models_test.py): Ti/16, S/32, S/16, B/32, B/16, B/8, L/32, L/16, H/14 and all hybrids. From
@@ -194,6 +195,8 @@ def cost(name, **settings):
 @pytest.mark.parametrize('name', vitjax.list_models())
 def test_every_model_has_its_exact_and_a_published_count(name):
     assert cost(name)[0] == PARAMETERS[name]
+    stored = read_model_costs()[name]
+    assert cost(name) == (stored['parameters'], stored['flops'])
     assert name in [published for published, *_ in PUBLISHED] or name.startswith(
         ('cnn', 'transformer')
     )

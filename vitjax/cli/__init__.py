@@ -12,7 +12,7 @@ import sys
 import threading
 
 from vitjax.runtime.compile_cache import keep_compiled
-from vitjax.runtime.memory import tune_malloc
+from vitjax.runtime.memory import collect_garbage_rarely, tune_malloc
 
 COMMANDS = {
     'train': 'train a model as a config says, or go on with a run',
@@ -27,6 +27,8 @@ COMMANDS = {
     'plan': 'compile a training step for hardware that is not here',
     'bench': 'measure import, compile, step and input time',
 }
+
+_WITHOUT_JAX = ('configs', 'models')  # commands that read tables and files only
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str] | None) -> int:
     own_process = argv is None
     if own_process:
+        collect_garbage_rarely()
         argv = sys.argv[1:]
         if '--debug' not in argv:
             # What fails in a thread, such as writing a checkpoint, is raised where it is waited for.
@@ -73,11 +76,12 @@ def _main(argv: list[str] | None) -> int:
         args.overrides, rest = _config_overrides(rest)
     if rest:
         commands.choices[args.command].error(f'unknown arguments: {" ".join(rest)}')
-    # Not where compiling is measured, or is for machines that are not here.
-    if own_process and args.command not in ('bench', 'plan'):
-        keep_compiled()
-    if own_process and args.command != 'plan':
-        tune_malloc()
+    if own_process and args.command not in _WITHOUT_JAX:
+        # `bench` measures compilation, and `plan` compiles for other machines.
+        if args.command not in ('bench', 'plan'):
+            keep_compiled()
+        if args.command != 'plan':
+            tune_malloc()  # imports JAX
     return _run(args)
 
 

@@ -5,6 +5,7 @@ pair of sentences of 64 tokens each.
 """
 
 import argparse
+import fnmatch
 import json
 
 
@@ -14,24 +15,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import vitjax
     from vitjax.errors import unknown
-    from vitjax.models.contract import example_inputs
-    from vitjax.planning.flops import model_cost
+    from vitjax.planning.model_costs import read_model_costs
 
-    names = vitjax.list_models(args.pattern) or vitjax.list_models(f'*{args.pattern}*')
-    if not names:
-        raise unknown('model', args.pattern, vitjax.list_models())
+    costs = read_model_costs()  # imports neither JAX nor the models
+    patterns = (args.pattern, f'*{args.pattern}*')
+    matches = ([name for name in costs if fnmatch.fnmatchcase(name, p)] for p in patterns)
+    names = next(filter(None, matches), None)
+    if names is None:
+        raise unknown('model', args.pattern, costs)
     if not args.json:
         print(f'{"name":<26}{"input":>10}{"parameters":>16}{"GFLOPs":>10}')
     for name in names:
-        model = vitjax.create_model(name)
-        parameters, flops = model_cost(model)
-        image_size = getattr(model, 'image_size', None)
+        cost = costs[name]
         if args.json:
-            row = {'name': name, 'image_size': image_size}
-            print(json.dumps(row | {'parameters': parameters, 'flops': flops}), flush=True)
+            row = {key: cost[key] for key in ('image_size', 'parameters', 'flops')}
+            print(json.dumps({'name': name} | row))
         else:
-            size = str(image_size or f'{example_inputs(model)[0].shape[1]} tokens')
-            print(f'{name:<26}{size:>10}{parameters:>16,}{flops / 1e9:>10.1f}', flush=True)
+            parameters, gflops = cost['parameters'], cost['flops'] / 1e9
+            print(f'{name:<26}{cost["input"]:>10}{parameters:>16,}{gflops:>10.1f}')
     return 0

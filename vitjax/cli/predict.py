@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     model, labels = pretrained.model, pretrained.labels
 
     @jax.jit
-    def predict(variables, images):
+    def predict(variables, pixels):
+        images = pretrained.preprocess.normalise(pixels)
         return task.predict(model.apply(variables, images, **call_options(model, False)))
 
     code = 0
@@ -57,11 +58,10 @@ def run(args: argparse.Namespace) -> int:
                 code = 2
         if not found:
             continue
-        images = np.stack([pixels for _, pixels in found])
-        # The same shape for every batch, so that it compiles once.
-        images = np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
-        images = pretrained.preprocess.normalise(images)
-        predicted = jax.device_get(predict(pretrained.variables, images))
+        pixels = np.stack([pixels for _, pixels in found])  # [n, H, W, C]
+        # All batches have the same shape, so that the model is compiled once.
+        pixels = np.pad(pixels, [(0, size - len(pixels)), (0, 0), (0, 0), (0, 0)])
+        predicted = jax.device_get(predict(pretrained.variables, pixels))
         for row, (path, _) in enumerate(found):
             one = {name: values[row] for name, values in predicted.items()}
             text, answer = task.answer(one, labels, args.top)

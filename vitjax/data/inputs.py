@@ -4,11 +4,10 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,12 +16,12 @@ from flax import linen as nn
 from vitjax import registry
 from vitjax.config import PREPROCESSING
 from vitjax.data.images import EncodedImage, decode, to_picture
-from vitjax.data.pipeline import eval_batches, stream_batches, train_batches
 from vitjax.data.preprocess import Preprocess
 from vitjax.data.sources import UNREAD, Splits, is_stream, open_split, open_splits
 from vitjax.data.transforms import Preprocessed, make_augment, to_arrays, unchanged
 from vitjax.errors import CorruptExample, UserError
 from vitjax.files import read_json, write_atomically
+from vitjax.protocols import Batch
 
 Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
 
@@ -108,8 +107,10 @@ class ExampleData:
     reading: Mapping[str, Any]
     unread: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+    def train_batches(self, batch_size: int, shard: tuple[int, int]) -> Iterable[Batch]:
         """Endless batches of this host's part, `batch_size` examples each."""
+        from vitjax.data.pipeline import stream_batches, train_batches
+
         make = stream_batches if is_stream(self.train) else train_batches
         return make(
             self.train,
@@ -120,8 +121,10 @@ class ExampleData:
             **self.reading,
         )
 
-    def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+    def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> Iterable[Batch]:
         """Every example once, in batches of this host's part; padding is masked."""
+        from vitjax.data.pipeline import eval_batches
+
         return eval_batches(
             self.evaluation, self.eval_transform, batch_size=batch_size, shard=shard, **self.reading
         )

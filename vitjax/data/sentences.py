@@ -3,11 +3,10 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +14,12 @@ from flax import linen as nn
 
 from vitjax.data.inputs import DataOptions
 from vitjax.data.packing import Ragged, Rows, pack
-from vitjax.data.pipeline import eval_batches, train_batches
 from vitjax.data.sources import UNREAD
 from vitjax.data.text import TextPreprocess, cut
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
 from vitjax.files import write_atomically
-from vitjax.protocols import Source
+from vitjax.protocols import Batch, Source
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +62,10 @@ class TextData:
     def tokenizer(self) -> Tokenizer:
         return self.preprocess.tokenizer
 
-    def train_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+    def train_batches(self, batch_size: int, shard: tuple[int, int]) -> Iterable[Batch]:
         """Endless batches of this host's part, `batch_size` rows each."""
+        from vitjax.data.pipeline import train_batches
+
         return train_batches(
             self.train,
             _as_it_is,
@@ -75,8 +75,10 @@ class TextData:
             **self.reading,
         )
 
-    def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> grain.IterDataset:
+    def eval_batches(self, batch_size: int, shard: tuple[int, int]) -> Iterable[Batch]:
         """Every sentence once and in order, in batches of this host's part; padding is masked."""
+        from vitjax.data.pipeline import eval_batches
+
         return eval_batches(
             self.evaluation,
             _as_it_is,

@@ -6,8 +6,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import grain
-
 from vitjax import registry
 from vitjax.data import cifar, digits, folder, idx, libreoffice, parallel, phrasebook, tfds
 from vitjax.data.splits import parse_split
@@ -126,6 +124,8 @@ def open_split(splits: Splits, split: str, name: str, path: str | None = None) -
 
 def is_stream(source: Any) -> bool:
     """Whether it is a stream of examples, which has no length."""
+    import grain  # importing it takes 0.3 s, which loading a model does not need
+
     return isinstance(source, grain.IterDataset)
 
 

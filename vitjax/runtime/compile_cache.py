@@ -9,6 +9,7 @@ from pathlib import Path
 from vitjax.files import user_cache
 
 _LARGEST = 2 * 2**30  # bytes that are kept; what was used longest ago goes first
+_MIN_SECONDS = 0.1  # programs that compile faster are not stored; JAX's default is 1
 _WRITING = 60  # seconds that writing an entry takes at most
 
 
@@ -31,6 +32,7 @@ def keep_compiled() -> None:
     if os.access(folder, os.W_OK):
         os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
         os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_LARGEST))
+        os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', str(_MIN_SECONDS))
 
 
 def _processor() -> str:
