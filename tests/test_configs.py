@@ -10,7 +10,7 @@ import pytest
 import vitjax
 from vitjax.config import read_config
 from vitjax.errors import UserError
-from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, parameter_shapes
 from vitjax.pretrained.loading import assemble
 from vitjax.training.build import build_experiment
 

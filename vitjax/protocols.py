@@ -160,16 +160,20 @@ class TaskData(Protocol):
 
 
 class Layout(Protocol):
-    """A format of foreign weights; see `vitjax.pretrained.layouts`.
+    """A layout of foreign weights; those that vitjax has are in `vitjax.pretrained.layouts`.
+
+    A layout that writes also has `write`, see `vitjax.pretrained.layouts.base.Layout`.
 
     Attributes:
-      WEIGHTS: name of the file of the weights in a folder of this layout.
+      name: in `Pretrained.info` and in messages.
+      weights: name of the file of weights in a folder of this layout.
     """
 
-    WEIGHTS: str
+    name: str
+    weights: str
 
     def recognises(self, checkpoint: Any) -> bool:
-        """Whether tensors and config.json are of this layout."""
+        """Whether the tensors and the config.json of a checkpoint are of this layout."""
 
     def read(self, checkpoint: Any, overrides: Mapping[str, Any]) -> Any:
         """The parts of a model: name, arguments, parameters, preprocessing."""

@@ -5,7 +5,7 @@ import pytest
 
 import vitjax
 from vitjax.cli import main
-from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, parameter_shapes
 from vitjax.pretrained.loading import assemble
 
 ARGUMENTS = dict(image_size=8, patch_size=4, width=8, depth=1, num_heads=2, num_classes=3)

@@ -3,7 +3,7 @@
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, parameter_shapes
 from vitjax.pretrained.loading import assemble
 
 SMALL = {

@@ -7,7 +7,7 @@ import pytest
 import vitjax as library
 from vitjax.errors import UserError
 from vitjax.models.registry import create_model
-from vitjax.pretrained.layouts import Parts, variable_shapes
+from vitjax.pretrained.layouts.base import Parts, variable_shapes
 from vitjax.pretrained.loading import assemble
 
 PREPROCESS = dict(mean=(0.4,), std=(0.25,), crop=1.0, interpolation='bilinear')

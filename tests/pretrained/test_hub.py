@@ -11,7 +11,7 @@ import pytest
 import vitjax as library
 from vitjax.errors import UserError
 from vitjax.pretrained.hub import snapshot, wanted
-from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, parameter_shapes
 from vitjax.pretrained.loading import assemble
 
 hub = pytest.importorskip('huggingface_hub', reason="needs the extra 'hub'")

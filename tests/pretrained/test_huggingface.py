@@ -22,7 +22,7 @@ from originals import huggingface_outputs as outputs  # noqa: E402
 
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
-from vitjax.pretrained.huggingface_config import kind_for  # noqa: E402
+from vitjax.pretrained.layouts.huggingface_config import kind_for  # noqa: E402
 
 
 def original(name, settings):

@@ -15,9 +15,9 @@ from vitjax.config import read_config
 from vitjax.errors import UserError
 from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
-from vitjax.pretrained import mae, meta, names
 from vitjax.pretrained.files import read_tensors, write_tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, variable_shapes
+from vitjax.pretrained.layouts import mae, meta, names
+from vitjax.pretrained.layouts.base import Checkpoint, Parts, variable_shapes
 from vitjax.pretrained.loading import Weights, assemble
 from vitjax.tasks.masked_autoencoding import MaskedAutoencoding
 from vitjax.training.resolve import resolve, starting_variables

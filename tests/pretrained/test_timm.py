@@ -30,9 +30,9 @@ from timm.models import save_for_hf  # noqa: E402
 
 import vitjax  # noqa: E402
 from vitjax.errors import UserError  # noqa: E402
-from vitjax.pretrained.layouts import Checkpoint  # noqa: E402
-from vitjax.pretrained.timm import read  # noqa: E402
-from vitjax.pretrained.timm_config import check_holds  # noqa: E402
+from vitjax.pretrained.layouts.base import Checkpoint  # noqa: E402
+from vitjax.pretrained.layouts.timm import read  # noqa: E402
+from vitjax.pretrained.layouts.timm_config import check_holds  # noqa: E402
 
 
 def original(architecture, **changes):

@@ -14,7 +14,7 @@ import vitjax as library
 from vitjax.config import read_config
 from vitjax.errors import Preempted, UserError
 from vitjax.pretrained import runs
-from vitjax.pretrained.layouts import Parts, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, parameter_shapes
 from vitjax.pretrained.loading import assemble
 from vitjax.training.build import build_experiment
 from vitjax.training.evaluation import SplitEvaluator

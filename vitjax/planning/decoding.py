@@ -13,7 +13,7 @@ from vitjax.generation import beam_search, greedy
 from vitjax.models.seq2seq import Transformer
 from vitjax.planning.benchmark import median_and_spread, seconds_in_turn, versions
 from vitjax.planning.peers import import_peer
-from vitjax.pretrained.marian import write_model
+from vitjax.pretrained.layouts.marian import write_model
 
 TOKENS = 64  # of each translation
 BEAMS = 4

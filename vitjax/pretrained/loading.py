@@ -22,12 +22,12 @@ from vitjax.layers.patches import as_pair
 from vitjax.models.registry import create_model
 from vitjax.pretrained.files import weights_in
 from vitjax.pretrained.hub import PREFIX, local_copy, snapshot
-from vitjax.pretrained.layouts import (
+from vitjax.pretrained.layouts import find_layout
+from vitjax.pretrained.layouts.base import (
     SIZES,
     Checkpoint,
+    Layout,
     Parts,
-    find_layout,
-    layout,
     open_checkpoint,
 )
 from vitjax.pretrained.model import Pretrained
@@ -100,7 +100,7 @@ class Weights:
             raise UserError(f'{path}: no such file or folder')
         self._path, self._copy = path, contextlib.ExitStack()
         self._place = self._copy.enter_context(local_copy(path))
-        self._run, self._checkpoint = None, None
+        self._run, self._checkpoint, self._layout = None, None, None
         with self._errors():
             of_a_run = (self._place / 'checkpoints').exists()
             weights = self._place
@@ -112,7 +112,6 @@ class Weights:
                     if best is not None:
                         step = _best_step(self._place, best, step)
                     self._run = StoredRun(self._place, step, average, model)
-                self._layout = 'vitjax'
                 return
             for name, given in (('step', step), ('best', best), ('model', model)):
                 if given is not None:
@@ -171,7 +170,7 @@ class Weights:
         pretrained = assemble(
             parts,
             source=str(self._source),
-            layout=self._layout,
+            layout=self._layout.name if self._layout else 'vitjax',
             config=config,
             step=step,
             dtype=dtype,
@@ -265,10 +264,10 @@ def _checked_dtype(dtype: Any) -> str:
     return name
 
 
-def read(name: str, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
+def read(layout: Layout, checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
     """What a layout reads of a checkpoint; UserError for what lies beside it and is damaged."""
     try:
-        return layout(name).read(checkpoint, overrides)
+        return layout.read(checkpoint, overrides)
     except UserError:
         raise
     # What files beside the weights say may be of any type.

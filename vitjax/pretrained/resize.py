@@ -12,7 +12,7 @@ from vitjax.layers.patches import grid_size, resample_kernel
 from vitjax.layers.resampling import resample
 from vitjax.models.registry import create_model
 from vitjax.pretrained.equivalents import add_rows
-from vitjax.pretrained.layouts import Parts, as_argument, parameter_shapes
+from vitjax.pretrained.layouts.base import Parts, as_argument, parameter_shapes
 from vitjax.protocols import HasEncoder
 
 _FIRST_KERNELS = ('backbone/root/convolution/kernel', 'patch_embedding/kernel')

@@ -21,7 +21,7 @@ from vitjax.files import read_json, write_atomically
 from vitjax.models.contract import example_inputs, read_inputs, write_inputs
 from vitjax.models.registry import create_model
 from vitjax.pretrained.comparing import check_same
-from vitjax.pretrained.layouts import Parts, variable_shapes
+from vitjax.pretrained.layouts.base import Parts, variable_shapes
 from vitjax.pretrained.model import Pretrained
 
 _ORIGIN = 'origin.json'  # what a converted model was, so that its positions are resampled its way

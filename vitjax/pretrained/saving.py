@@ -5,27 +5,26 @@ import json
 from pathlib import Path
 
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from vitjax.errors import MissingMetadataError, UserError, unknown
 from vitjax.files import atomic_path, to_path, write_atomically
-from vitjax.models.mae import MAE
 from vitjax.models.registry import create_model
-from vitjax.models.vit import ViT
 from vitjax.pretrained.comparing import check_same
 from vitjax.pretrained.export import EXPORTS
 from vitjax.pretrained.files import write_tensors
-from vitjax.pretrained.layouts import Checkpoint, layout
+from vitjax.pretrained.layouts import LAYOUTS
+from vitjax.pretrained.layouts.base import Checkpoint, Layout
 from vitjax.pretrained.loading import read
 from vitjax.pretrained.model import Pretrained
 from vitjax.pretrained.runs import write_run
 
-# Format -> the models that it holds, each with the layout that writes it.
-WRITERS = {
-    'google': {ViT: 'google'},
-    'huggingface': {ViT: 'huggingface', MAE: 'mae'},
-    'timm': {ViT: 'timm'},
-}
+# Format -> class of a model -> the layout that writes it.
+WRITERS: dict[str, dict[type[nn.Module], Layout]] = {}
+for _layout in LAYOUTS:
+    for _format, _kind in _layout.writes.items():
+        WRITERS.setdefault(_format, {})[_kind] = _layout
 
 
 def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> None:
@@ -62,33 +61,31 @@ def save(pretrained: Pretrained, path: str | Path, format: str = 'vitjax') -> No
     if kind not in WRITERS[format]:
         held = ' or '.join(model.__name__ for model in WRITERS[format])
         raise UserError(f'{format} cannot hold a {kind.__name__}, only a {held}')
-    name = WRITERS[format][kind]
-    writer = layout(name)
-    weights = Path(writer.WEIGHTS)
-    alone = path.suffix == weights.suffix
-    if hasattr(writer, 'to_equivalent'):
-        pretrained = writer.to_equivalent(pretrained)
+    layout = WRITERS[format][kind]
+    alone = path.suffix == Path(layout.weights).suffix
+    if layout.to_equivalent is not None:
+        pretrained = layout.to_equivalent(pretrained)
     try:
-        tensors, sidecars = writer.write(pretrained)
+        tensors, sidecars = layout.write(pretrained)
         checkpoint = Checkpoint(str(path), tensors, sidecars)
-        _check_written(pretrained, name, checkpoint)
+        _check_written(pretrained, layout, checkpoint)
     except UserError as error:
         raise UserError(f'{format} cannot hold this model: {error}') from error
     if alone:
-        _check_alone(pretrained, name, dataclasses.replace(checkpoint, sidecars={}))
+        _check_alone(pretrained, layout, dataclasses.replace(checkpoint, sidecars={}))
     with atomic_path(path) as place:
         if alone:
             write_tensors(place, tensors)
             return
         place.mkdir()
-        write_tensors(place / weights, tensors)
+        write_tensors(place / layout.weights, tensors)
         for file, value in sidecars.items():
             write_atomically(place / file, json.dumps(value, indent=2) + '\n')
 
 
-def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
+def _check_written(pretrained: Pretrained, layout: Layout, checkpoint: Checkpoint) -> None:
     """Reads what is to be written; UserError if it is another model."""
-    parts = read(name, checkpoint, {})
+    parts = read(layout, checkpoint, {})
     check_same(pretrained.model, create_model(parts.name, **parts.arguments))
     params = flatten_dict(pretrained.variables['params'], sep='/')
     for path, value in parts.params.items():
@@ -96,7 +93,7 @@ def _check_written(pretrained: Pretrained, name: str, checkpoint: Checkpoint) ->
             raise UserError(f'{path} would come back changed')
 
 
-def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> None:
+def _check_alone(pretrained: Pretrained, layout: Layout, checkpoint: Checkpoint) -> None:
     """UserError if weights that nothing lies beside read as another model, and do not ask what is missing."""
     heads = ('num_heads', 'decoder_num_heads')
     told = {
@@ -104,7 +101,7 @@ def _check_alone(pretrained: Pretrained, name: str, checkpoint: Checkpoint) -> N
     }
     for overrides in ({}, told):
         try:
-            parts = read(name, checkpoint, overrides)
+            parts = read(layout, checkpoint, overrides)
         except MissingMetadataError:
             continue
         try:

@@ -22,7 +22,7 @@ from vitjax.data.sources import Splits, open_split, open_splits
 from vitjax.errors import MissingMetadataError, UserError
 from vitjax.files import read_json
 from vitjax.models.contract import submodules
-from vitjax.pretrained.layouts import SIZES
+from vitjax.pretrained.layouts.base import SIZES
 from vitjax.pretrained.loading import Pretrained, Weights
 
 

@@ -8,12 +8,18 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from vitjax.models.vit import ViT
 from vitjax.pretrained.equivalents import with_position_table
 from vitjax.pretrained.files import Tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
-from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.names import Row, count_layers, read_table, write_table
-from vitjax.pretrained.pytorch import (
+from vitjax.pretrained.layouts.base import (
+    Checkpoint,
+    Layout,
+    Parts,
+    parameter_shapes,
+    resolve_model_args,
+)
+from vitjax.pretrained.layouts.names import Row, count_layers, read_table, write_table
+from vitjax.pretrained.layouts.pytorch import (
     attention,
     convolution,
     dense,
@@ -21,15 +27,14 @@ from vitjax.pretrained.pytorch import (
     guess_size,
     norm,
 )
-from vitjax.pretrained.timm_config import (
+from vitjax.pretrained.layouts.timm_config import (
     PATCHES,
     architecture_args,
     check_holds,
     read_config,
     write_config,
 )
-
-WEIGHTS = 'model.safetensors'
+from vitjax.pretrained.model import Pretrained
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -38,7 +43,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`; without a config.json it takes a square image unless told."""
+    """See `Layout`; without a config.json it takes a square image unless told."""
     told = tell(checkpoint)
     config, labels, preprocess = read_config(checkpoint, overrides)
     return read_tensors(
@@ -115,7 +120,7 @@ def to_equivalent(pretrained: Pretrained) -> Pretrained:
 
 
 def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
-    """See `vitjax.pretrained.layouts`. The config.json has every argument that timm's constructor takes."""
+    """See `Layout`. The config.json has every argument that timm's constructor takes."""
     model = pretrained.model
     check_holds(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
@@ -157,7 +162,7 @@ def tell(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def table(gated: bool, norm_after_pooling: bool) -> list[Row]:
-    """The names, see `vitjax.pretrained.names`."""
+    """The names, see `vitjax.pretrained.layouts.names`."""
     return [
         Row('cls_token', 'class_token'),
         Row('dist_token', 'distillation_token'),
@@ -199,3 +204,13 @@ def block_rows(gated: bool, block: str, blocks: str) -> list[Row]:
         *dense(f'{block}.mlp.fc2', f'{blocks}/mlp/out'),
         Row(f'{block}.ls2.gamma', f'{blocks}/mlp_scale'),
     ]
+
+
+LAYOUT = Layout(
+    'timm',
+    recognises,
+    read,
+    writes={'timm': ViT},
+    write=write,
+    to_equivalent=to_equivalent,
+)

@@ -1,27 +1,10 @@
-"""What every layout of foreign weights is to vitjax: reading a checkpoint, and writing one.
-
-A layout is a module with
-
-    WEIGHTS: str                                 file of the weights in a folder of this layout
-    recognises(checkpoint) -> bool               by its tensors, and by its config.json if need be
-    read(checkpoint, overrides) -> Parts
-
-and where vitjax writes it
-
-    write(pretrained) -> (tensors, sidecars)     sidecars: {file: JSON value}; UserError if it cannot be held
-    to_equivalent(pretrained) -> Pretrained           if some models are written as others, see `equivalents`
-
-and its name in `LAYOUTS`, and in `vitjax.pretrained.pretrained.WRITERS` if it writes.
-`vitjax.pretrained.names` reads and writes tensors by one table of names.
-"""
+"""What every layout of foreign weights has in common: the checkpoint it reads, and the parts it returns."""
 
 import dataclasses
 import functools
-import importlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -35,9 +18,7 @@ from vitjax.layers.patches import as_pair, grid_size
 from vitjax.models.contract import call_options, example_inputs
 from vitjax.models.registry import create_model
 from vitjax.pretrained.files import Tensors, inside, read_json_beside, read_tensors
-
-# In the order in which they are asked whether they know a file.
-LAYOUTS = ('google', 'mae', 'huggingface', 'marian', 'meta', 'timm')
+from vitjax.pretrained.model import Pretrained
 
 # Arguments that may differ from the file's: `vitjax.pretrained.resize` adapts the weights to them.
 SIZES = {'image_size', 'patch_size', 'in_channels', 'num_classes'}
@@ -103,6 +84,29 @@ class Parts:
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A layout of foreign weights, see `vitjax.protocols.Layout`.
+
+    Attributes:
+      name: in `Pretrained.info` and in messages.
+      recognises: whether the tensors of a checkpoint, and its config.json if need be, are of this layout.
+      read: checkpoint and overrides of `load` -> `Parts`.
+      weights: name of the file of weights in a folder of this layout.
+      writes: format of `vitjax.save` -> class of the models that this layout writes for it.
+      write: model -> tensors, and JSON files beside them; UserError for a model that it cannot hold.
+      to_equivalent: an equivalent model that the layout can hold, see `vitjax.pretrained.equivalents`.
+    """
+
+    name: str
+    recognises: Callable[[Checkpoint], bool]
+    read: Callable[[Checkpoint, dict[str, Any]], Parts]
+    weights: str = 'model.safetensors'
+    writes: Mapping[str, type[nn.Module]] = dataclasses.field(default_factory=dict)
+    write: Callable[[Pretrained], tuple[Tensors, dict[str, Any]]] | None = None
+    to_equivalent: Callable[[Pretrained], Pretrained] | None = None
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """Reads the file, and the JSON files beside it that layouts know; UserError as `read_tensors`."""
     sidecars = {
@@ -111,23 +115,6 @@ def open_checkpoint(path: Path) -> Checkpoint:
         if (path.parent / name).exists()
     }
     return Checkpoint(str(path), read_tensors(path), sidecars)
-
-
-def find_layout(checkpoint: Checkpoint) -> str:
-    """The name of the layout of a checkpoint; UserError if it is none that is known."""
-    for name in LAYOUTS:
-        if layout(name).recognises(checkpoint):
-            return name
-    names = sorted(checkpoint.tensors)
-    raise UserError(
-        f'{checkpoint.place} is of no known layout ({", ".join(LAYOUTS)}): it holds '
-        f'{len(names)} tensors, such as {", ".join(names[:3])}'
-    )
-
-
-def layout(name: str) -> ModuleType:
-    """The module of a layout."""
-    return importlib.import_module(f'vitjax.pretrained.{name}')
 
 
 def resolve_model_args(

@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from vitjax.models.vit import ViT
 from vitjax.pretrained.equivalents import with_head_on_mean_too, with_position_table
 from vitjax.pretrained.files import Tensors
-from vitjax.pretrained.huggingface_config import (
+from vitjax.pretrained.layouts.base import (
+    Checkpoint,
+    Layout,
+    Parts,
+    parameter_shapes,
+    resolve_model_args,
+)
+from vitjax.pretrained.layouts.huggingface_config import (
     CLASSES,
     has_head,
     kind_for,
@@ -22,10 +30,8 @@ from vitjax.pretrained.huggingface_config import (
     write_config,
     write_preprocess,
 )
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
-from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.names import Row, count_layers, read_table, renamed, write_table
-from vitjax.pretrained.pytorch import (
+from vitjax.pretrained.layouts.names import Row, count_layers, read_table, renamed, write_table
+from vitjax.pretrained.layouts.pytorch import (
     attention,
     convolution,
     dense,
@@ -33,8 +39,7 @@ from vitjax.pretrained.pytorch import (
     guess_size,
     norm,
 )
-
-WEIGHTS = 'model.safetensors'
+from vitjax.pretrained.model import Pretrained
 
 _PATCHES = 'embeddings.patch_embeddings.projection'
 # Names in memory -> names in files.
@@ -56,7 +61,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`."""
+    """See `Layout`."""
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_files(checkpoint.tensors))
     kind, names = _kind(checkpoint), checkpoint.tensors
     told = _tell(checkpoint, kind)
@@ -99,7 +104,7 @@ def to_equivalent(pretrained: Pretrained) -> Pretrained:
 
 
 def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
-    """See `vitjax.pretrained.layouts`. Names are those of the hub's files."""
+    """See `Layout`. Names are those of the hub's files."""
     model = pretrained.model
     kind = kind_for(model)
     params = flatten_dict(pretrained.variables['params'], sep='/')
@@ -184,7 +189,7 @@ def _tell(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
 
 
 def table(kind: str, arguments: dict[str, Any]) -> list[Row]:
-    """The names in files, see `vitjax.pretrained.names`."""
+    """The names in files, see `vitjax.pretrained.layouts.names`."""
     head = 'cls_classifier' if arguments.get('distillation') == 'head' else 'classifier'
     return [
         Row('embeddings.cls_token', 'class_token'),
@@ -223,3 +228,8 @@ def block_rows(kind: str, gated: bool, block: str, blocks: str) -> list[Row]:
         *dense(f'{block}.{names["fc2"]}', f'{blocks}/mlp/out'),
         Row(f'{block}.layer_scale2.lambda1', f'{blocks}/mlp_scale'),
     ]
+
+
+LAYOUT = Layout(
+    'huggingface', recognises, read, 'model.safetensors', {'huggingface': ViT}, write, to_equivalent
+)

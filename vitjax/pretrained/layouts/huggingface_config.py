@@ -8,9 +8,9 @@ from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
-from vitjax.pretrained.layouts import Checkpoint, refuse
+from vitjax.pretrained.layouts.base import Checkpoint, refuse
+from vitjax.pretrained.layouts.pytorch import IMAGENET
 from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.pytorch import IMAGENET
 
 # Kind of the model -> the class that has a head. The kind is `model_type` in its config.json, and
 # stands before all names but those of heads.

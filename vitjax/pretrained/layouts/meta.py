@@ -1,7 +1,7 @@
 """Meta's original checkpoints: DINOv2, DeiT III, and what was fine-tuned with the code of DeiT and MAE.
 
 Their names are timm's but for a few, often with a prefix of a wrapper before them. A plain file of DeiT,
-whose names are all timm's, is read as one of timm; `vitjax.pretrained.mae` reads what MAE pre-trained.
+whose names are all timm's, is read as one of timm. The layout `mae` reads files of MAE's pre-training.
 """
 
 import dataclasses
@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from vitjax.errors import UserError
-from vitjax.pretrained import timm
-from vitjax.pretrained.layouts import Checkpoint, Parts
-from vitjax.pretrained.names import renamed
-from vitjax.pretrained.pytorch import IMAGENET
-
-WEIGHTS = 'model.safetensors'
+from vitjax.pretrained.layouts import timm
+from vitjax.pretrained.layouts.base import Checkpoint, Layout, Parts
+from vitjax.pretrained.layouts.names import renamed
+from vitjax.pretrained.layouts.pytorch import IMAGENET
 
 _PATCHES = 'patch_embed.proj.weight'
 # Wrappers: whole checkpoints of a training, DDP's `module`, torch.compile's `_orig_mod`.
@@ -50,7 +48,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`. It takes a square image unless told, and heads as published."""
+    """See `Layout`. It takes a square image unless told, and heads as published."""
     dino = any(name.endswith('mask_token') for name in checkpoint.tensors)
     checkpoint = dataclasses.replace(checkpoint, tensors=_as_in_timm(checkpoint))
     told = timm.tell(checkpoint)
@@ -94,3 +92,6 @@ def _as_in_timm(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
         found[name] = tensor
     found = renamed(found, _RENAMED)
     return {name: tensor for name, tensor in found.items() if name not in _UNUSED}
+
+
+LAYOUT = Layout('meta', recognises, read)

@@ -8,9 +8,9 @@ from typing import Any
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair
 from vitjax.models.vit import ViT
-from vitjax.pretrained.layouts import Checkpoint, refuse
+from vitjax.pretrained.layouts.base import Checkpoint, refuse
+from vitjax.pretrained.layouts.pytorch import IMAGENET
 from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.pytorch import IMAGENET
 
 PATCHES = 'patch_embed.proj.weight'
 PREPROCESS = IMAGENET | {'crop': 0.875, 'interpolation': 'bicubic'}  # what timm takes by default

@@ -20,12 +20,16 @@ from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically
 from vitjax.models.seq2seq import Transformer
 from vitjax.pretrained.files import Tensors, write_tensors
-from vitjax.pretrained.layouts import Checkpoint, Parts, parameter_shapes, resolve_model_args
-from vitjax.pretrained.marian_text import preprocess_of
-from vitjax.pretrained.names import DENSE, Row, count_layers, read_table, write_table
-from vitjax.pretrained.pytorch import attention, dense, norm
-
-WEIGHTS = 'model.safetensors'
+from vitjax.pretrained.layouts.base import (
+    Checkpoint,
+    Layout,
+    Parts,
+    parameter_shapes,
+    resolve_model_args,
+)
+from vitjax.pretrained.layouts.marian_text import preprocess_of
+from vitjax.pretrained.layouts.names import DENSE, Row, count_layers, read_table, write_table
+from vitjax.pretrained.layouts.pytorch import attention, dense, norm
 
 _ACTIVATIONS = {
     'relu': 'relu',
@@ -51,7 +55,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`."""
+    """See `Layout`."""
     config = checkpoint.config
     share, tensors = _embeddings(checkpoint)
     told = _told(checkpoint, tensors, share)
@@ -116,7 +120,7 @@ def write_model(
     rows = _table('all')
     tensors = write_table(rows, params, 'marian')
     tensors[_SHARED] = tensors.pop(_TARGET)
-    write_tensors(folder / WEIGHTS, tensors)
+    write_tensors(folder / LAYOUT.weights, tensors)
     write_atomically(folder / 'config.json', json.dumps(config, indent=2) + '\n')
 
 
@@ -230,3 +234,6 @@ def _table(share: str) -> list[Row]:
         rows += dense(f'{theirs}.fc2', f'{ours}/mlp/out')
         rows += norm(f'{theirs}.final_layer_norm', f'{ours}/mlp_norm')
     return rows
+
+
+LAYOUT = Layout('marian', recognises, read)

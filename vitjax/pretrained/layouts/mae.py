@@ -17,27 +17,34 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.errors import UserError
 from vitjax.layers.patches import as_pair, grid_size
-from vitjax.pretrained import huggingface, meta, timm
+from vitjax.models.mae import MAE
 from vitjax.pretrained.equivalents import position_table
 from vitjax.pretrained.files import Tensors
-from vitjax.pretrained.huggingface_config import (
-    common_config,
-    read_config,
-    read_preprocess,
-    write_preprocess,
-)
-from vitjax.pretrained.layouts import (
+from vitjax.pretrained.layouts import huggingface, meta, timm
+from vitjax.pretrained.layouts.base import (
     Checkpoint,
+    Layout,
     Parts,
     check_grid,
     parameter_shapes,
     resolve_model_args,
 )
+from vitjax.pretrained.layouts.huggingface_config import (
+    common_config,
+    read_config,
+    read_preprocess,
+    write_preprocess,
+)
+from vitjax.pretrained.layouts.names import (
+    Row,
+    count_layers,
+    read_table,
+    renamed,
+    under,
+    write_table,
+)
+from vitjax.pretrained.layouts.pytorch import dense, guess_size, norm
 from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.names import Row, count_layers, read_table, renamed, under, write_table
-from vitjax.pretrained.pytorch import dense, guess_size, norm
-
-WEIGHTS = 'model.safetensors'
 
 _KIND = 'vit_mae'
 _OF_HUGGINGFACE = 'decoder.decoder_embed.weight'
@@ -65,7 +72,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`.
+    """See `Layout`.
 
     Files of Meta's do not tell whether pixels were normalised patch by patch: taken as in the paper's
     best, unless `norm_pixels=False` is said.
@@ -75,7 +82,7 @@ def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
 
 
 def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
-    """See `vitjax.pretrained.layouts`. It is Hugging Face's, with the names of the hub's files."""
+    """See `Layout`. It is Hugging Face's, with the names of the hub's files."""
     model = pretrained.model
     for name in ('image_size', 'patch_size'):
         height, width = as_pair(getattr(model, name))
@@ -213,7 +220,7 @@ def _positions(arguments: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _table(vit: list[Row], blocks: list[Row], before: str) -> list[Row]:
-    """The names, see `vitjax.pretrained.names`; of the positions too, as if they were parameters."""
+    """The names, see `vitjax.pretrained.layouts.names`; of the positions too, as if they were parameters."""
     return [
         *vit,
         *dense(f'{before}decoder_embed', 'decoder_embedding'),
@@ -235,3 +242,6 @@ _META = _table(
     timm.block_rows(False, 'decoder_blocks.{i}', 'decoder/blocks'),
     '',
 )
+
+
+LAYOUT = Layout('mae', recognises, read, writes={'huggingface': MAE}, write=write)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from vitjax.layers.patches import grid_size
-from vitjax.pretrained.layouts import Checkpoint, check_grid, guess_image
-from vitjax.pretrained.names import (
+from vitjax.pretrained.layouts.base import Checkpoint, check_grid, guess_image
+from vitjax.pretrained.layouts.names import (
     CONVOLUTION,
     DENSE,
     MERGE_HEADS,

@@ -12,10 +12,12 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.layers.convolution import resnet_stride
 from vitjax.layers.patches import as_pair
+from vitjax.models.vit import ViT
 from vitjax.pretrained.equivalents import with_position_table
 from vitjax.pretrained.files import Tensors
-from vitjax.pretrained.layouts import (
+from vitjax.pretrained.layouts.base import (
     Checkpoint,
+    Layout,
     Parts,
     check_grid,
     guess_image,
@@ -23,10 +25,8 @@ from vitjax.pretrained.layouts import (
     refuse,
     resolve_model_args,
 )
+from vitjax.pretrained.layouts.names import Row, count_layers, read_table, write_table
 from vitjax.pretrained.model import Pretrained
-from vitjax.pretrained.names import Row, count_layers, read_table, write_table
-
-WEIGHTS = 'model.npz'
 
 # Of vit_jax, where it counts the class token too; of big_vision before 2022, which did so as well, and
 # of big_vision, where it is of the patches alone.
@@ -100,7 +100,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def read(checkpoint: Checkpoint, overrides: dict[str, Any]) -> Parts:
-    """See `vitjax.pretrained.layouts`. See `guess_image` for its size."""
+    """See `Layout`. See `guess_image` for its size."""
     spelling = Spelling.of(checkpoint.tensors)
     # What stands beside the prefix is the optimizer's, or another model's.
     tensors = {
@@ -155,7 +155,7 @@ def to_equivalent(pretrained: Pretrained) -> Pretrained:
 
 
 def write(pretrained: Pretrained) -> tuple[Tensors, dict[str, Any]]:
-    """See `vitjax.pretrained.layouts`. Published names, or big_vision's where only it has the model."""
+    """See `Layout`. Published names, or big_vision's where only it has the model."""
     model = pretrained.model
     class_token = model.prefix['class_token']
     refuse(
@@ -269,3 +269,6 @@ def _stem(stem_depths: tuple[int, ...] | None) -> Iterator[tuple[str, str, str]]
             for number in (1, 2, 3):
                 yield f'{theirs}/conv{number}', f'{theirs}/gn{number}', f'{ours}/conv{number}'
             yield f'{theirs}/conv_proj', f'{theirs}/gn_proj', f'{ours}/projection'
+
+
+LAYOUT = Layout('google', recognises, read, 'model.npz', {'google': ViT}, write, to_equivalent)

@@ -8,7 +8,7 @@ from typing import Any
 from vitjax.data.marian import MarianTokenizer
 from vitjax.data.text import SearchRules, TextPreprocess
 from vitjax.errors import UserError
-from vitjax.pretrained.layouts import Checkpoint
+from vitjax.pretrained.layouts.base import Checkpoint
 
 _EARLY_STOP = {False: 'estimate', True: 'full', 'never': 'exact'}
 # What else a generation config may say that changes a translation, and where it changes nothing.
