@@ -174,7 +174,8 @@ def parameter_shapes(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple
 def variable_shapes(model: nn.Module, inputs: Sequence[Any] | None = None) -> dict[str, Any]:
     """What `model.init` would make, as `jax.ShapeDtypeStruct`s; inputs None: the model's own."""
     init = functools.partial(model.init, **call_options(model, False))
-    return jax.eval_shape(init, jax.random.key(0), *(inputs or example_inputs(model)))
+    key = jax.eval_shape(jax.random.key, 0)  # a key itself would have to be compiled
+    return jax.eval_shape(init, key, *(inputs or example_inputs(model)))
 
 
 def guess_image(
