@@ -39,6 +39,7 @@ setup(
         'orbax-checkpoint>=0.12.8',
         'pillow>=11',
         'sacrebleu>=2.4',
+        'safetensors>=0.8',
         'scikit-learn>=1.5',
         'scipy',
         'sentencepiece>=0.2',

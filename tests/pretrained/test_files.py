@@ -49,7 +49,8 @@ def test_bfloat16_and_packed_npz(tmp_path):
 
 
 def test_safetensors_are_those_of_the_library(tmp_path):
-    library = pytest.importorskip('safetensors.numpy', reason='the library of the format')
+    import safetensors.numpy as library
+
     library.save_file(TENSORS | {'turned': np.arange(6.0)}, tmp_path / 'x.safetensors')
     assert equal(read_tensors(tmp_path / 'x.safetensors'), TENSORS | {'turned': np.arange(6.0)})
     write_tensors(tmp_path / 'y.safetensors', TENSORS)
@@ -246,27 +247,53 @@ BAD = {
     'text as npz': (written('x.npz', b'<html>' * 100), 'is damaged or no .npz file'),
     'truncated npz': (truncated('x.npz', 0.5), 'is damaged or no .npz file'),
     'bomb': (npz(npy(NPY.replace('(2,)', '(25000000,)'), bytes(10**8))), 'no weights do that'),
-    'lzma': (npz(npy(NPY, bytes(8)), zipfile.ZIP_LZMA), 'packed as numpy packs none'),
-    'absurd shape': (npz(npy(NPY.replace('(2,)', '(2000000000000,)'), bytes(8))), 'has 8 bytes'),
-    'negative shape': (npz(npy(NPY.replace('(2,)', '(-1, -2)'), bytes(8))), 'has 8 bytes'),
+    'lzma': (
+        npz(npy(NPY, bytes(8)), zipfile.ZIP_LZMA),
+        'compression is none of those that numpy writes',
+    ),
+    'absurd shape': (
+        npz(npy(NPY.replace('(2,)', '(2000000000000,)'), bytes(8))),
+        'is damaged or no .npz file',
+    ),
+    'negative shape': (
+        npz(npy(NPY.replace('(2,)', '(-1, -2)'), bytes(8))),
+        'is damaged or no .npz file',
+    ),
     'code as header': (npz(npy('__import__("os").system("false")')), 'is damaged'),
     'long header': (npz(npy(NPY + ' ' * 20_000, bytes(8))), 'is damaged'),
-    'objects': (npz(npy(NPY.replace('<f4', '|O'), bytes(16))), 'x.npy holds Python objects'),
+    'objects': (npz(npy(NPY.replace('<f4', '|O'), bytes(16))), 'Object arrays cannot be loaded'),
     'no npy': (npz(b'hello', name='x.npy'), 'is damaged'),
     'short': (written('x.safetensors', b'1234'), 'is damaged or no .safetensors file'),
-    'truncated': (truncated('x.safetensors', 0.5), 'lies at 0 to 16384 of'),
-    'long header length': (safetensors({}, length=2**62), 'its header claims 4611686018427387904'),
+    'truncated': (truncated('x.safetensors', 0.5), 'file not fully covered'),
+    'long header length': (safetensors({}, length=2**62), 'header too large'),
     'no json': (safetensors(b'\xff\xfe'), 'is damaged'),
     'deep json': (safetensors(b'[' * 100_000), 'is damaged'),
     'list': (safetensors([]), 'is damaged'),
-    'overlap': (safetensors({'x': entry(), 'y': entry()}, bytes(8)), 'y lies at 0 to 8'),
-    'gap': (safetensors({'x': entry()}, bytes(12)), 'its tensors take 8 of 12 bytes'),
-    'other size': (safetensors({'x': entry(shape=(3,))}, bytes(8)), 'and (3,) takes 12'),
-    'negative': (safetensors({'x': entry(shape=(-1, -2))}, bytes(8)), 'x lies at 0 to 8'),
-    'huge': (safetensors({'x': entry(shape=(2**40, 2**40))}, bytes(8)), 'x lies at 0 to 8'),
-    'type': (safetensors({'x': entry('F8_E5M2')}, bytes(8)), 'x is of type F8_E5M2'),
+    'overlap': (
+        safetensors({'x': entry(), 'y': entry()}, bytes(8)),
+        'invalid offset for tensor `y`',
+    ),
+    'gap': (safetensors({'x': entry()}, bytes(12)), 'file not fully covered'),
+    'other size': (
+        safetensors({'x': entry(shape=(3,))}, bytes(8)),
+        'invalid shape, data type, or offset',
+    ),
+    'negative': (
+        safetensors({'x': entry(shape=(-1, -2))}, bytes(8)),
+        'invalid value: integer `-1`',
+    ),
+    'huge': (
+        safetensors({'x': entry(shape=(2**40, 2**40))}, bytes(8)),
+        'overflow computing buffer size',
+    ),
+    'type': (safetensors({'x': entry('F8_E5M2', shape=(8,))}, bytes(8)), 'x is of type F8_E5M2'),
     'words': (safetensors({'x': entry(shape=('a',))}, bytes(8)), 'is damaged'),
-    'twice': (safetensors(b'{"x": 1, "x": 2}'), 'a name stands twice'),
+    'twice': (
+        safetensors(
+            json.dumps({'x': entry(), 'y': entry()}).replace('"y"', '"x"').encode(), bytes(8)
+        ),
+        'a name occurs twice',
+    ),
     'old pth': (
         written('x.pth', pickle.dumps({'w': 1})),
         'was written before PyTorch 1.6; then, where PyTorch is',

@@ -19,18 +19,11 @@ from vitjax.pretrained.torch_files import read_torch
 
 Tensors = Mapping[str, np.ndarray]
 
-# Names of safetensors' types; 'BF16' is what numpy has no name for.
-_SAFETENSORS_TYPES = {
-    'BOOL': np.bool_,
-    'U8': np.uint8,
-    'I8': np.int8,
-    'I16': np.int16,
-    'I32': np.int32,
-    'I64': np.int64,
-    'F16': np.float16,
-    'BF16': ml_dtypes.bfloat16,
-    'F32': np.float32,
-    'F64': np.float64,
+# Types of safetensors that weights have here; others, such as float8, are not read.
+_SAFETENSORS_TYPES = {'BOOL', 'U8', 'I8', 'I16', 'I32', 'I64', 'F16', 'BF16', 'F32', 'F64'}
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
 }
 # A file may unpack to so many times its size: weights hardly shrink, but one that is mostly zeros does.
 _MOST_PACKED = 16
@@ -126,82 +119,63 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
 
 def _read_npz(path: Path) -> Tensors:
     with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith('.npy')]
-        if {member.compress_type for member in members} - {
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        }:
-            raise ValueError('it is packed as numpy packs none')
-        _check_unpacked(path, sum(member.file_size for member in members), path.stat().st_size)
-        return {
-            member.filename.removesuffix('.npy'): _read_npy(archive, member) for member in members
-        }
+        members = archive.infolist()
+        if {x.compress_type for x in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ValueError('its compression is none of those that numpy writes')
+        _check_unpacked(path, sum(x.file_size for x in members), path.stat().st_size)
+        for member in members:
+            _check_header(archive, member)
+    names = [x.filename.removesuffix('.npy') for x in members if x.filename.endswith('.npy')]
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: _numeric(name, arrays[name]) for name in names}
 
 
-def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """ValueError for an array whose header claims more than is stored, which numpy would allocate first."""
+    if not member.filename.endswith('.npy'):
+        return
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, fortran, dtype = read_header[version](file)
-        if dtype.hasobject or dtype.names:
-            raise ValueError(f'{member.filename} holds Python objects, which are not read')
-        # big_vision's bfloat16: numpy stores what it does not know as raw bytes.
-        dtype = np.dtype(ml_dtypes.bfloat16) if dtype == np.dtype('V2') else dtype
-        content = file.read()
-    if math.prod(shape) * dtype.itemsize != len(content) or min(shape, default=0) < 0:
-        raise ValueError(f'{member.filename} has {len(content)} bytes, its header says {shape}')
-    return np.frombuffer(content, dtype).reshape(shape, order='F' if fortran else 'C')
+        shape, _, dtype = _NPY_HEADERS[version](file)
+    if math.prod(shape) * dtype.itemsize > member.file_size or min(shape, default=0) < 0:
+        raise ValueError(f'{member.filename} has {member.file_size} bytes, its header says {shape}')
+
+
+def _numeric(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.names:
+        raise ValueError(f'{name} holds records, which are not read')
+    # big_vision's bfloat16: numpy stores types that it does not know as raw bytes.
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype('V2') else array
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    size = path.stat().st_size
+    import safetensors
+
+    with safetensors.safe_open(path, framework='numpy') as file:
+        _check_names(path)
+        for name in file.keys():  # noqa: SIM118, it is no dict
+            if (kind := file.get_slice(name).get_dtype()) not in _SAFETENSORS_TYPES:
+                raise ValueError(f'{name} is of type {kind}, which is not read')
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _check_names(path: Path) -> None:
+    """ValueError if a name occurs twice in a header, of which the library would take the last."""
     with path.open('rb') as file:
         length = int.from_bytes(file.read(8), 'little')
-        start = 8 + length
-        if size < 8 or start > size:
-            raise ValueError(f'its header claims {length} bytes, the file has {size}')
-        header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
-    header.pop('__metadata__', None)
-    # Not read but mapped: what is not used costs no memory.
-    data = np.memmap(path, np.uint8, 'r', start) if size > start else np.zeros(0, np.uint8)
-    tensors, end = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
-        begin, stop = entry['data_offsets']
-        if entry['dtype'] not in _SAFETENSORS_TYPES:
-            raise ValueError(f'{name} is of type {entry["dtype"]}, which is not read')
-        shape, dtype = tuple(entry['shape']), np.dtype(_SAFETENSORS_TYPES[entry['dtype']])
-        expected = math.prod(shape) * dtype.itemsize
-        if (
-            begin != end
-            or stop - begin != expected
-            or stop > len(data)
-            or min(shape, default=0) < 0
-        ):
-            raise ValueError(
-                f'{name} lies at {begin} to {stop} of {len(data)} bytes, and {shape} takes {expected}'
-            )
-        tensors[name], end = data[begin:stop].view(dtype).reshape(shape), stop
-    if end != len(data):
-        raise ValueError(f'its tensors take {end} of {len(data)} bytes')
-    return tensors
+        json.loads(file.read(length), object_pairs_hook=_without_repeats)
 
 
 def _write_safetensors(path: Path, tensors: Tensors) -> None:
-    header, end = {'__metadata__': {'format': 'pt'}}, 0  # transformers asks for the format
-    names = {np.dtype(dtype): name for name, dtype in _SAFETENSORS_TYPES.items()}
-    for name, tensor in sorted(tensors.items()):
-        offsets = [end, end := end + tensor.nbytes]
-        shape = list(tensor.shape)
-        header[name] = {'dtype': names[tensor.dtype], 'shape': shape, 'data_offsets': offsets}
-    text = json.dumps(header, separators=(',', ':')).encode()
-    text += b' ' * (-len(text) % 8)  # so that the data is aligned
-    with path.open('wb') as file:
-        file.write(len(text).to_bytes(8, 'little') + text)
-        for _, tensor in sorted(tensors.items()):
-            np.ascontiguousarray(tensor).tofile(file)
+    import safetensors.numpy
+
+    contiguous = {name: np.asarray(x, order='C') for name, x in tensors.items()}
+    try:
+        safetensors.numpy.save_file(
+            contiguous, path, {'format': 'pt'}
+        )  # transformers needs the format
+    except safetensors.SafetensorError as error:  # of the disk
+        raise OSError(str(error)) from error
 
 
 def _read_shards(path: Path) -> Tensors:
@@ -228,7 +202,7 @@ def _check_unpacked(path: Path, unpacked: int, size: int) -> None:
 def _without_repeats(pairs: list[tuple]) -> dict:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError('a name stands twice in its header')
+        raise ValueError('a name occurs twice in its header')
     return found
 
 
