@@ -25,6 +25,7 @@ setup(
     install_requires=[
         'absl-py',
         'array_record',
+        'einops>=0.8',
         'etils[epath]',
         'filelock',  # with which JAX lets processes share compiled programs
         'flatbuffers',  # jax.export writes with it, and does not ask for it

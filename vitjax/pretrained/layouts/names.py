@@ -4,11 +4,11 @@ A table is a tuple of rows. Each applies where all of its parameters are in the 
 covers is an error, on either side.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import einops
 import numpy as np
 
 from vitjax.checkpoints import compare_shapes
@@ -25,8 +25,8 @@ class Row(NamedTuple):
       theirs: its name; `{i}` stands for the layer, where ours are stacked and theirs are apart.
       ours: '/'-joined path of the parameter; several if theirs holds them one after another along its
         first axis, as one tensor for query, key and value does.
-      axes: our axes (without that of the layers), '->', theirs: 'd h k -> (h k) d'. Letters in
-        brackets make one axis, and '1' is an axis of one. Empty where they are the same.
+      axes: pattern of `einops.rearrange` from our axes (without that of the layers) to theirs, such as
+        'd h k -> (h k) d'. Empty where they are the same.
     """
 
     theirs: str
@@ -155,51 +155,25 @@ def _checked(place: str, name: str, tensor: np.ndarray) -> np.ndarray:
     return tensor
 
 
-def _axes(axes: str) -> tuple[list[str], list[list[str]]]:
-    """'d h k -> (h k) d' -> ['d', 'h', 'k'], [['h', 'k'], ['d']]."""
-    ours, theirs = axes.split('->')
-    groups, group = [], None
-    for letter in theirs.replace('(', ' ( ').replace(')', ' ) ').split():
-        if letter == '(':
-            group = []
-        elif letter == ')':
-            groups.append(group)
-            group = None
-        elif group is not None:
-            group.append(letter)
-        else:
-            groups.append([] if letter == '1' else [letter])
-    return ours.split(), groups
+def _lengths(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """Letter -> length of each of our axes."""
+    letters = axes.split('->')[0].split()
+    return {x: n for x, n in zip(letters, shape, strict=True) if x != '1'}
 
 
 def _apply(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The foreign shape of a parameter of ours."""
-    if not axes:
-        return tuple(shape)
-    ours, theirs = _axes(axes)
-    lengths = {'1': 1} | dict(zip(ours, shape, strict=True))
-    return tuple(math.prod(lengths[letter] for letter in group) for group in theirs)
+    return _rearrange(axes, np.empty(shape, np.bool_)).shape if axes else tuple(shape)
 
 
 def _rearrange(axes: str, array: np.ndarray) -> np.ndarray:
     """A parameter of ours with its axes as they are in the foreign tensor."""
-    if not axes:
-        return array
-    shape = _apply(axes, array.shape)
-    ours, theirs = _axes(axes)
-    array = array.reshape([n for n, letter in zip(array.shape, ours, strict=True) if letter != '1'])
-    letters = [letter for letter in ours if letter != '1']
-    order = [letters.index(letter) for group in theirs for letter in group]
-    return array.transpose(order).reshape(shape)
+    return einops.rearrange(array, axes) if axes else array
 
 
 def _undo(axes: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The inverse of `_rearrange`; the shape is of our parameter."""
     if not axes:
         return array
-    ours, theirs = _axes(axes)
-    lengths = dict(zip(ours, shape, strict=True))
-    letters = [letter for letter in ours if letter != '1']
-    order = [letter for group in theirs for letter in group]
-    array = array.reshape([lengths[letter] for letter in order])
-    return array.transpose([order.index(letter) for letter in letters]).reshape(shape)
+    ours, theirs = axes.split('->')
+    return einops.rearrange(array, f'{theirs} -> {ours}', **_lengths(axes, shape))
