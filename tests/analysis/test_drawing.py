@@ -9,7 +9,7 @@ from vitjax.errors import UserError
 @pytest.mark.parametrize('path', ['no/map.png', 'map.jpg', 'map'])
 def test_a_picture_is_a_png_in_a_folder_that_there_is(tmp_path, path):
     check_picture(tmp_path / 'map.png')
-    with pytest.raises(UserError, match='no place for a'):
+    with pytest.raises(UserError, match='must end with'):
         check_picture(tmp_path / path)
 
 

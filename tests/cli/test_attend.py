@@ -65,8 +65,8 @@ def test_attend_draws_the_images_and_the_attention_maps_of_the_model(
 def test_attend_reports_a_mistake_in_one_line(finished, image, translator, tmp_path, command):
     for source, images, name, message in [
         (finished, [tmp_path / 'none.png'], 'map.png', 'none.png'),
-        (finished, [image], 'map.jpg', 'map.jpg is no place for a .png file'),
-        (finished, [image] * 101, 'map.png', '101 images are too many for one picture of 100'),
+        (finished, [image], 'map.jpg', 'map.jpg must end with .png and be in an existing folder'),
+        (finished, [image] * 101, 'map.png', '101 images are too many for one picture'),
         (tmp_path / 'none', [image], 'map.png', 'no such file or folder'),
         (translator, [image], 'map.png', 'use vitjax translate --attention'),
     ]:

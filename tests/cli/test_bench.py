@@ -121,7 +121,7 @@ def test_a_masked_autoencoder(monkeypatch, capsys):
     assert main(['bench', *TINY, *decoder, '--model', 'mae', '--no_input', '--json']) == 0
     measured = json.loads(capsys.readouterr().out)
     assert (measured['model'], measured['unit']) == ('mae', 'images')
-    missing = {'missing': 'a MAE is not compared, only models of classes'}
+    missing = {'missing': 'MAE cannot be compared, only models that classify'}
     assert measured['peers'] == dict.fromkeys(PEERS, missing)
     assert measured['train_step']['seconds']['median'] > 0
 

@@ -69,8 +69,16 @@ def test_json_has_scores_and_the_n_best(run, numbers):
         (['--n_best', 5, 'a'], b'', '--n_best must be from 1 to --beam_size, which is 4'),
         (['--average', 99, 'a'], b'', '99 checkpoints to average, but there are 3'),
         (['--attention', 'map.png', ''], b'', '--attention: there is no text to draw'),
-        (['--attention', 'no/map.png', 'a'], b'', 'no/map.png is no place for a .png file'),
-        (['--attention', 'map.jpg', 'a'], b'', 'map.jpg is no place for a .png file'),
+        (
+            ['--attention', 'no/map.png', 'a'],
+            b'',
+            'no/map.png must end with .png and be in an existing folder',
+        ),
+        (
+            ['--attention', 'map.jpg', 'a'],
+            b'',
+            'map.jpg must end with .png and be in an existing folder',
+        ),
     ],
 )
 def test_mistakes_are_one_line(run, arguments, stdin, message):
@@ -87,7 +95,7 @@ def test_a_run_that_does_not_translate(recipe, tmp_path, capsys):
 
     train(read_config(str(recipe), {'steps': '1'}), tmp_path)
     assert main(['translate', '--checkpoint', str(tmp_path), 'a']) == 2
-    assert 'holds no model that translates' in capsys.readouterr().err
+    assert 'is not a translation model' in capsys.readouterr().err
 
 
 def test_predict_says_what_a_translator_is_for(translator, capsys):

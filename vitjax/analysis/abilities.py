@@ -1,4 +1,4 @@
-"""What an analysis asks of a model: methods and attributes by name, never a class."""
+"""Checks that a model has the methods and attributes that an analysis needs; its class does not matter."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from vitjax.errors import UserError
 def check_abilities(
     model: nn.Module, analysis: str, methods: Sequence[str], attributes: Sequence[str] = ()
 ) -> None:
-    """UserError that names the methods and attributes that an analysis needs and a model lacks."""
+    """UserError if a model lacks methods or attributes that an analysis needs; the message names them."""
     lacking = [f'{name}()' for name in methods if not callable(getattr(model, name, None))]
     lacking += [name for name in attributes if not hasattr(model, name)]
     if lacking:

@@ -1,4 +1,4 @@
-"""Which words of the source each word of a translation looks at: cross-attention, drawn."""
+"""Cross-attention between a translation and its source, as numbers and as a picture."""
 
 import functools
 import re
@@ -16,12 +16,16 @@ _HANGUL = re.compile('[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]')
 
 
 def alignment(pretrained: Any, text: str) -> tuple[list[str], list[str], np.ndarray]:
-    """Translates a text greedily and reads where the decoder looked.
+    """Translates a text greedily and returns the cross-attention, averaged over heads and layers.
+
+    Of a text that is too long for the model, only the first part is used.
+
+    Args:
+      pretrained: a translation model, as `vitjax.load` returns it.
+      text: to translate.
 
     Returns:
-      Pieces of the source (S), pieces of the translation (T), and weights [T, S], float32: for each
-      piece that is written, the mean of all heads and layers over the pieces of the source. A text
-      that is too long for the model is cut to its first part.
+      S tokens of the source, T tokens of the translation, and weights [T, S], float32, whose rows sum to 1.
 
     Raises:
       ValueError: the model has no method `cross_attention`, see `vitjax.models.seq2seq.Transformer`.
@@ -29,19 +33,19 @@ def alignment(pretrained: Any, text: str) -> tuple[list[str], list[str], np.ndar
     check_abilities(pretrained.model, 'alignment', ['encode', 'cross_attention'])
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
     source, mask = preprocess(split(preprocess, text)[:1])  # [1, S]
-    written = search(model, variables, preprocess, source, mask).tokens[0, 0]  # [T]
-    written = [int(token) for token in written if token != preprocess.pad]
-    target = np.array([[preprocess.bos, *written[:-1]]])
+    found = search(model, variables, preprocess, source, mask).tokens[0, 0]  # [T], padded
+    tokens = [int(token) for token in found if token != preprocess.pad]
+    target = np.array([[preprocess.bos, *tokens[:-1]]])
     encoded = model.apply(variables, source, mask, method='encode')
     weights = model.apply(variables, target, encoded, mask, method='cross_attention')
     weights = np.asarray(weights[:, 0].mean(axis=(0, 1)))  # [L, h, T, S] -> [T, S]
     length = int(mask.sum())
-    pieces = preprocess.pieces(source[0, :length]), preprocess.pieces(written)
+    pieces = preprocess.pieces(source[0, :length]), preprocess.pieces(tokens)
     return *pieces, weights[:, :length]
 
 
 def draw_alignment(pretrained: Any, text: str, path: Path) -> None:
-    """Writes the picture of `alignment`; UserError as `font_for`, or where it cannot be written."""
+    """Writes a picture of `alignment`; UserError if no font has the characters, or if writing fails."""
     source, target, weights = alignment(pretrained, text)
     figure = new_figure(2 + 0.45 * len(source), 1.5 + 0.4 * len(target))
     font = font_for(''.join(source + target))
@@ -55,20 +59,20 @@ def draw_alignment(pretrained: Any, text: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def font_for(text: str):
-    """A font for a text, as matplotlib's FontProperties: its default, or one that shows Hangul.
+def font_for(text: str) -> Any:
+    """A font for a text, as FontProperties of matplotlib: its default font, or one that has Hangul.
 
     Raises:
-      UserError: there is none; the message names the package that brings one.
+      UserError: there is none; the message names a package that contains one.
     """
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(fname=_hangul_font() if _HANGUL.search(text) else None)
 
 
-@functools.cache  # the fonts of a machine are many
+@functools.cache  # searching all fonts is slow
 def _hangul_font() -> str:
-    """The file of a font that shows Hangul."""
+    """The file of a font that has Hangul."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -79,4 +83,6 @@ def _hangul_font() -> str:
                 return path
         except (OSError, RuntimeError):  # a damaged font, or a kind that matplotlib cannot read
             continue
-    raise UserError("no font shows Hangul; Debian's package fonts-nanum brings one, for example")
+    raise UserError(
+        "no installed font has Hangul; Debian's package fonts-nanum, for example, contains one"
+    )

@@ -1,4 +1,4 @@
-"""How far attention reaches over the image."""
+"""Mean attention distance."""
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,18 @@ def attention_distance(
     *,
     prefix: int = 0,
 ) -> jax.Array:
-    """Mean distance in pixels between the centres of a query's and a key's patch, by head.
+    """Mean distance in pixels between the patches of a query and a key, weighted by attention, for each head.
 
-    Weighted by attention, averaged over queries and images: the counterpart of a receptive field's
-    size (Dosovitskiy et al. 2021, figure 7 right, figure 11 and appendix D.7). Prefix tokens lie
-    nowhere, so they are left out, and each query's weights over the patches are divided by their
-    sum; a query that looks at prefix tokens alone is left out too, and a head whose queries all do
-    has no distance, which is NaN.
+    Distances are between the centres of patches, averaged over queries and images. They correspond to the
+    size of a receptive field (Dosovitskiy et al. 2021, figure 7 right, figure 11 and appendix D.7). Prefix
+    tokens have no position: they are left out, and the weights of each query over the patches are divided by
+    their sum. A query that attends to prefix tokens only is left out; a head with only such queries gets NaN.
 
     Args:
       attention: [L, B, h, T, T] float32, queries before keys; rows sum to 1.
-      grid: rows and columns of patches, which the tokens run through row by row.
+      grid: rows and columns of patches; tokens are in row-major order.
       patch_size: in pixels, one number or (height, width).
-      prefix: tokens that come before the patches.
+      prefix: number of tokens before the patches.
 
     Returns:
       [L, h] float32.

@@ -1,4 +1,4 @@
-"""Pictures that commands write, by matplotlib, which an extra brings."""
+"""Pictures that commands write, drawn with matplotlib (extra 'figures')."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from vitjax.errors import UserError
 
 
 def check_picture(path: Path) -> None:
-    """UserError where no picture can be drawn to a path, so that a mistake answers at once."""
+    """UserError if no picture can be written to a path; for a check before long computations."""
     if path.suffix != '.png' or not path.parent.is_dir():
-        raise UserError(f'{path} is no place for a .png file')
+        raise UserError(f'{path} must end with .png and be in an existing folder')
     new_figure(1, 1)
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches, matplotlib's; UserError where that is missing."""
+    """An empty matplotlib figure, in inches; UserError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -23,7 +23,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG; UserError where it cannot."""
+    """Writes a figure as PNG; UserError if writing fails."""
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The part of the image that a unit can see, and the part of it that matters."""
+"""Theoretical and effective receptive fields."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from vitjax.layers.patches import as_pair
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of a layer see of the image; pairs are (height, width), in pixels.
+    """Receptive field of the units of a layer; pairs are (height, width) in pixels.
 
     Attributes:
       name: of the layer.
-      size: of the theoretical field, which may exceed the image; where a unit sees the whole map,
-        the size of the image.
-      stride: from a unit to the next.
-      offset: centre of the first unit's field; 0 is the centre of the first pixel. Where units see
-        the whole map, stride and offset are still those of the places they stand for.
-      effective: [H, W] float32, how much the centre unit depends on each pixel; at most 1.
-      effective_size: side of a square of as many pixels as the effective field counts.
+      size: of the theoretical field, which may exceed the image. If units depend on the whole feature map,
+        it is the size of the image.
+      stride: distance between the fields of neighbouring units.
+      offset: centre of the first unit's field; 0 is the centre of the first pixel. If units depend on the
+        whole feature map, stride and offset are those of their positions.
+      effective: [H, W] float32, dependence of the centre unit on each pixel, at most 1.
+      effective_size: square root of the number of pixels in the effective field.
     """
 
     name: str
@@ -39,35 +39,36 @@ class ReceptiveField:
 def receptive_field(
     model: nn.Module, variables: Mapping[str, Any] | None = None, images: jax.Array | None = None
 ) -> list[ReceptiveField]:
-    """Receptive fields of the layers of an image model, from the image on.
+    """Receptive fields of the layers of an image model, in their order.
 
-    Size, stride and offset follow from the windows that lead to a layer (Araujo et al. 2019,
+    Size, stride and offset are computed from the windows of the layers (Araujo et al. 2019,
     "Computing Receptive Fields of Convolutional Neural Networks", section "Single-path networks"),
-    padded as XLA does for 'SAME'. Statistics that a norm takes over the map (GroupNorm) see all of
-    it; as in the literature, the size leaves them out.
+    padded as XLA does for 'SAME'. The statistics of GroupNorm depend on the whole feature map; as in the
+    literature, the size ignores them.
 
     With variables and images [B, H, W, C], normalised as the model takes them, the layers that
-    `features` returns as `blocks` have an effective field too (Luo et al. 2016, sections 2 and 3):
-    a gradient of 1 in every channel of the centre unit, in row H_i // 2 and column W_i // 2, and of
-    0 elsewhere is sent back to the image; the field is its absolute value, averaged over images and
-    channels and divided by its maximum. It counts the pixels of at least 1 - 95.45 % (in the paper,
-    of the value at the centre; here, of the maximum). A unit without gradient has a field of zeros.
-    All images are held in memory at once, as in a step of training.
+    `features` returns as `blocks` also have an effective field (Luo et al. 2016, sections 2 and 3). A
+    gradient of 1 in every channel of the centre unit (row H_i // 2, column W_i // 2) and 0 elsewhere is
+    propagated back to the image; the field is its absolute value, averaged over images and channels and
+    divided by its maximum. Pixels with a value of at least 1 - 95.45 % are in the field (in the paper, of the
+    value at the centre; here, of the maximum). A unit without gradient has a field of zeros. All images are
+    in memory at once, as in a train step.
 
     Raises:
-      ValueError: one of variables and images without the other, or a model without the methods `windows`
-        and, for effective fields, `features` (see `vitjax.protocols`).
+      ValueError: only one of variables and images is given, or the model lacks the method `windows` or, for
+        effective fields, `features` (see `vitjax.protocols`).
     """
     check_abilities(model, 'receptive_field', ['windows'])
     if (variables is None) != (images is None):
-        raise ValueError('an effective receptive field takes both variables and images')
+        raise ValueError('an effective receptive field needs both variables and images')
     if images is None:
         check_abilities(model, 'receptive_field', [], ['image_size'])
     else:
         check_abilities(model, 'receptive_field', ['features'])
-    image_size = as_pair(model.image_size if images is None else images.shape[1:3])
+    size: Any = model.image_size if images is None else images.shape[1:3]
+    image_size = as_pair(size)
     fields, grids = _theoretical(model.windows(), image_size)
-    if images is None:
+    if variables is None or images is None:
         return fields
     effective = _effective(model, variables, images, grids)  # [L, H, W]
     before = len(fields) - len(effective)
@@ -80,7 +81,7 @@ def receptive_field(
 def _theoretical(
     layers: Mapping[str, Sequence], image_size: tuple[int, int]
 ) -> tuple[list[ReceptiveField], list[tuple[int, int]]]:
-    """Name -> windows of each layer -> their fields, and rows and columns of their maps."""
+    """Theoretical fields and grids (rows, columns) of layers, from the windows of each layer by name."""
     size, stride, offset, grid = np.ones(2, int), np.ones(2, int), np.zeros(2), np.array(image_size)
     sees_all = False
     fields, grids = [], []
@@ -90,14 +91,21 @@ def _theoretical(
             kernel, step = np.array(window.kernel or (1, 1)), np.array(window.stride)
             outputs = -(-grid // step)
             padding = np.maximum((outputs - 1) * step + kernel - grid, 0)
-            offset = offset + ((kernel - 1) / 2 - padding // 2) * stride  # the odd one comes last
+            # Of an odd padding, the larger half is at the end.
+            offset = offset + ((kernel - 1) / 2 - padding // 2) * stride
             size = size + (kernel - 1) * stride
             stride = stride * step
             grid = outputs
-        seen = image_size if sees_all else tuple(size.tolist())
-        fields.append(ReceptiveField(name, seen, tuple(stride.tolist()), tuple(offset.tolist())))
-        grids.append(tuple(grid.tolist()))
+        seen = image_size if sees_all else _pair(size)
+        fields.append(ReceptiveField(name, seen, _pair(stride), _pair(offset)))
+        grids.append(_pair(grid))
     return fields, grids
+
+
+def _pair(values: np.ndarray) -> tuple[Any, Any]:
+    """An array of two values as numbers of Python."""
+    first, second = values.tolist()
+    return first, second
 
 
 def _effective(
@@ -106,7 +114,7 @@ def _effective(
     images: jax.Array,
     grids: Sequence[tuple[int, int]],
 ) -> np.ndarray:
-    """Effective fields [L, H, W] of the blocks, whose maps are the last L of the grids."""
+    """Effective fields [L, H, W] of the L blocks; the last L grids are the rows and columns of their maps."""
 
     @jax.jit
     def gradients(variables, images):
@@ -120,9 +128,9 @@ def _effective(
         ]
 
         def gradient_of(layer):
-            # One pass for whichever layer: a pass of its own for each would be compiled L times.
-            wanted = [jnp.where(layer == i, centre, 0) for i, centre in enumerate(centres)]
-            (gradient,) = pull_back(tuple(wanted))
+            # One backward pass with a selected layer, because L different passes would be compiled L times.
+            cotangents = [jnp.where(layer == i, centre, 0) for i, centre in enumerate(centres)]
+            (gradient,) = pull_back(tuple(cotangents))
             return jnp.abs(gradient).mean(axis=(0, 3))  # [H, W]
 
         return jax.lax.map(gradient_of, jnp.arange(len(centres)))
@@ -133,7 +141,7 @@ def _effective(
 
 
 def _centre(block: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """1 at the centre unit of a map [B, H, W, C] or of tokens [B, P + N, D], 0 elsewhere."""
+    """An array of zeros, with ones at the centre unit of a map [B, H, W, C] or of tokens [B, P + N, D]."""
     rows, columns = grid
     units = jnp.zeros_like(block).reshape(block.shape[0], -1, block.shape[-1])  # [B, P + N, D]
     prefix = units.shape[1] - rows * columns

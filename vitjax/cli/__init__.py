@@ -1,7 +1,7 @@
 """The command line: `vitjax COMMAND`, one file a command.
 
-A command's module has `add_arguments(parser)` and `run(args) -> exit code`; it imports what it
-needs inside `run`, so that `--help` answers at once.
+The module of a command has `add_arguments(parser)` and `run(args) -> exit code`. It imports libraries inside
+`run`, so that `--help` answers at once.
 """
 
 import argparse
@@ -10,21 +10,22 @@ import logging
 import os
 import sys
 import threading
+from typing import Any, NoReturn
 
 from vitjax.runtime.compile_cache import keep_compiled
 from vitjax.runtime.memory import collect_garbage_rarely, tune_malloc
 
 COMMANDS = {
-    'train': 'train a model as a config says, or go on with a run',
-    'sweep': 'train a recipe over values and seeds, with a table and a figure',
+    'train': 'train a model as a config specifies, or resume a run',
+    'sweep': 'train a recipe with several values and seeds; makes a table and a figure',
     'eval': "print the metrics of a run's checkpoint as one JSON line",
     'predict': 'print the most likely labels of images',
-    'attend': 'draw where a model looks in images',
+    'attend': 'draw the attention of a model over images',
     'translate': 'translate texts',
-    'convert': 'weights from one layout to another, and to another size',
+    'convert': 'convert weights to another format or model size',
     'configs': 'list the recipes, or print one to copy it',
     'models': 'list the models with parameters and FLOPs',
-    'plan': 'compile a training step for hardware that is not here',
+    'plan': 'compile a train step for hardware that is not attached',
     'bench': 'measure import, compile, step and input time',
 }
 
@@ -32,14 +33,16 @@ _WITHOUT_JAX = ('configs', 'models')  # commands that read tables and files only
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose errors are one line, without the usage, which --help shows."""
+    """A parser that prints errors in one line, without the usage."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f'{self.prog}: error: {message}\n')
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0 when done, 2 for a user's mistake, 130 after Ctrl-C, 1 for anything else."""
+    """Runs a command and returns its exit code: 0 for success, 2 for a user's mistake, 130 after Ctrl-C,
+    143 after SIGTERM, 1 for other failures.
+    """
     try:
         return _main(argv)
     except KeyboardInterrupt:
@@ -52,8 +55,8 @@ def _main(argv: list[str] | None) -> int:
         collect_garbage_rarely()
         argv = sys.argv[1:]
         if '--debug' not in argv:
-            # What fails in a thread, such as writing a checkpoint, is raised where it is waited for.
-            sys.unraisablehook = threading.excepthook = lambda failure: None
+            # Errors in threads, as in writing a checkpoint, are raised again where the result is awaited.
+            sys.unraisablehook = threading.excepthook = _ignore
     parser = Parser(prog='vitjax', description='From the local filter to the whole image.')
     parser.add_argument('--version', action='store_true', help='print the version')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
@@ -85,19 +88,23 @@ def _main(argv: list[str] | None) -> int:
     return _run(args)
 
 
-def _module(name: str):
+def _ignore(failure: Any) -> None:
+    """A hook for unhandled errors that prints nothing."""
+
+
+def _module(name: str) -> Any:
     return importlib.import_module(f'vitjax.cli.{name}')
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Runs a parsed command; expected failures become one line on stderr."""
+    """Runs a parsed command; prints errors in one line on stderr, unless `--debug` is given."""
     from vitjax.errors import Preempted, RunError, UserError
 
     logging.basicConfig(format='vitjax: %(message)s', stream=sys.stderr, level=logging.WARNING)
     logging.getLogger('vitjax').setLevel(logging.INFO)
     try:
         return _module(args.command).run(args) or 0
-    except BrokenPipeError:  # whoever reads stdout has heard enough
+    except BrokenPipeError:  # the reader of stdout has stopped, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Preempted:
@@ -119,13 +126,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _config_overrides(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of a command line."""
-    overrides, rest = {}, []
-    words = iter(words)
-    for word in words:
+    """Splits a command line into overrides (`--config.KEY=VALUE`, `--config.KEY VALUE`) and the rest."""
+    overrides: dict[str, str] = {}
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
         if not word.startswith('--config.'):
             rest.append(word)
             continue
         key, equals, value = word.removeprefix('--config.').partition('=')
-        overrides[key] = value if equals else next(words, '')
+        overrides[key] = value if equals else next(remaining, '')
     return overrides, rest

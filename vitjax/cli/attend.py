@@ -1,19 +1,27 @@
-"""Draws where a model looks in images: a row an image, itself first, then attention laid over it.
+"""Draws the attention of a model over images, one row for each image.
 
-Of a Vision Transformer, what reaches the vector that it classifies: in the last block, and through all
-blocks (attention rollout). Of a CNN with spatial attention, the importance of the pixels at each stage.
+A row has the image, then the image overlaid with attention maps. For a Vision Transformer, they show how
+much each patch contributes to the vector that is classified: in the last block, and through all blocks
+(attention rollout). For a CNN with spatial attention, they show the spatial attention of each stage.
 """
 
 import argparse
 from pathlib import Path
 
-MOST = 100  # images that one picture holds
+MAX_IMAGES = 100  # in one picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
-    parser.add_argument('--output', required=True, type=Path, metavar='PNG', help='the picture')
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        metavar='SOURCE',
+        help='folder of a run, or weights (see vitjax.load)',
+    )
+    parser.add_argument(
+        '--output', required=True, type=Path, metavar='PNG', help='picture to write'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,19 +35,19 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.errors import UserError
     from vitjax.models.contract import example_inputs
 
-    if len(args.images) > MOST:
-        raise UserError(f'{len(args.images)} images are too many for one picture of {MOST}')
+    if len(args.images) > MAX_IMAGES:
+        raise UserError(
+            f'{len(args.images)} images are too many for one picture, which holds at most {MAX_IMAGES}'
+        )
     check_picture(args.output)
     pretrained = vitjax.load(args.checkpoint)
     if not hasattr(pretrained.preprocess, 'pixels'):
         raise UserError(
-            f'{args.checkpoint} holds a model of sentences; use vitjax translate --attention'
+            f'{args.checkpoint} is a translation model; use vitjax translate --attention'
         )
-    # Before images are read: not every model has attention.
-    maps, sample = (
-        functools.partial(attention_maps, pretrained.model),
-        example_inputs(pretrained.model),
-    )
+    # A model without attention is reported before images are read.
+    maps = functools.partial(attention_maps, pretrained.model)
+    sample = example_inputs(pretrained.model)
     try:
         jax.eval_shape(maps, pretrained.variables, *sample)
     except ValueError as error:

@@ -1,13 +1,13 @@
-"""Measures import, first step, step and input of a model on this machine, against its own speed.
+"""Measures import, first step, step and input of a model on this machine.
 
-Times are medians, +- is the interquartile range. Forward pass and train step take turns with a large
-square matrix product; their share of its rate is that of FLOPs a second within each round, counting
-matrix products only and three forward passes for a train step. A Vision Transformer takes turns with
-the same in timm and transformers too, where they are installed and have it, and reading with that of
-timm and TensorFlow; a ratio above 1 says that ours is the faster. A masked autoencoder has the task of
-its own. Of a Transformer that translates, not input but greedy and beam search are measured, in turn
-with those of transformers. Any value of the config can be set: --config.precision.compute=bfloat16,
---config.model.scan=true.
+Times are medians; +- is the interquartile range. Forward pass and train step are timed in turn with a
+large square matrix product. Their share of its rate is the ratio of FLOPs a second within a round; only
+matrix products and convolutions count, and a train step counts as three forward passes. A Vision
+Transformer is also timed in turn with the same model in timm and transformers, if they are installed and
+have it, and the reading of images in turn with timm and TensorFlow; a ratio above 1 means that vitjax is
+faster. A masked autoencoder is measured on its own task. For a translation model, greedy and beam search
+are measured instead of input, in turn with transformers. Every value of the config can be set:
+--config.precision.compute=bfloat16, --config.model.scan=true.
 """
 
 import argparse
@@ -15,17 +15,19 @@ import json
 import tempfile
 from pathlib import Path
 
-PHOTOGRAPH = (375, 500)  # height and width of what is read, as of many of ImageNet's
+PHOTOGRAPH = (375, 500)  # height and width of the images that are read, common in ImageNet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--model', default='vit_ti16', metavar='NAME', help='default vit_ti16')
     parser.add_argument('--batch_size', type=int, default=8, help='default 8')
     parser.add_argument('--image_size', type=int, default=224, help='in pixels, default 224')
-    parser.add_argument('--steps', type=int, default=10, help='how many are timed, default 10')
-    parser.add_argument('--no_input', action='store_true', help='leave reading of images out')
+    parser.add_argument('--steps', type=int, default=10, help='number of timed steps, default 10')
+    parser.add_argument(
+        '--no_input', action='store_true', help='do not measure the reading of images'
+    )
     parser.add_argument('--json', action='store_true', help='one JSON object')
-    parser.set_defaults(config=None)  # so that --config.KEY=VALUE is understood
+    parser.set_defaults(config=None)  # enables --config.KEY=VALUE
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +68,7 @@ def _images(args: argparse.Namespace, model, folder: str):
 
 
 def _sentences(args: argparse.Namespace):
-    """Packed sentences of the phrasebook; positions and norms as MarianMT has them, to compare."""
+    """Packed sentences of the phrasebook; positions and norms of MarianMT, for the comparison."""
     from vitjax.config import base_config
     from vitjax.models.seq2seq import SENTENCE
 
@@ -79,7 +81,7 @@ def _sentences(args: argparse.Namespace):
 
 
 def _table(results: dict) -> str:
-    """The results, a line each: what, how much, and what that is made of or compares to."""
+    """The results as a table: name, value, and details or a comparison."""
     from vitjax.planning.measuring import IMPORTS
 
     imports = results['import_seconds']
@@ -134,7 +136,7 @@ def _table(results: dict) -> str:
 
 
 def _input(results: dict) -> list[tuple[str, str, str]]:
-    """Rows of the table: how fast images are read, and how that compares to the peers."""
+    """Rows of the table for the reading of images."""
     rate = results['images_per_second']
     height, width = PHOTOGRAPH
     made_of = f'JPEG of {width}x{height}, decoded, cropped at random, flipped'
@@ -154,7 +156,7 @@ def _ratio(ratio: dict) -> str:
 
 
 def _decoding(results: dict) -> list[tuple[str, str, str]]:
-    """Rows of the table: what is written, how fast, and how that compares to the peer."""
+    """Rows of the table for decoding."""
     rows = []
     for name, beams in (('greedy', ''), ('beam search', f' of {results["beams"]}')):
         found = results[name]

@@ -1,7 +1,7 @@
-"""Converts weights from one layout to another, and adapts them to another size on the way.
+"""Converts weights to another format, and optionally to another size or number of classes.
 
-DEST is a new folder, with all that lies beside the weights, or a new file that ends as the format's
-weights do (.npz, .safetensors).
+DEST is a new folder, in which the config files of the format are written too, or a new weights file with
+the ending of the format (.npz, .safetensors).
 """
 
 import argparse
@@ -9,20 +9,22 @@ from pathlib import Path
 
 _SIZES = {
     'image_size': 'in pixels: 384, or 224,160 for height and width',
-    'patch_size': 'in pixels, likewise',
-    'num_classes': 'a new head, which starts at zero; 0 for none',
-    'in_channels': '1 folds weights for RGB to gray',
+    'patch_size': 'in pixels: 16, or 16,8 for height and width',
+    'num_classes': 'replaces the head by one of zeros; 0 for no head',
+    'in_channels': '1 converts weights for RGB to grayscale',
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('source', metavar='SOURCE', help="a run's folder, or weights of any layout")
-    parser.add_argument('dest', metavar='DEST', type=Path, help='what does not exist yet')
+    parser.add_argument(
+        'source', metavar='SOURCE', help='folder of a run, or weights of any known layout'
+    )
+    parser.add_argument('dest', metavar='DEST', type=Path, help='new folder or file')
     parser.add_argument(
         '--format',
         required=True,
         metavar='F',
-        help='vitjax, google, timm, huggingface, or to run elsewhere stablehlo, onnx',
+        help='vitjax, google, timm, huggingface; or stablehlo, onnx to run without vitjax',
     )
     for name, text in _SIZES.items():
         parser.add_argument(f'--{name}', help=text)
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='NAME=VALUE',
-        help='what the source does not tell, such as num_heads=6 or mean=0.5; may be repeated',
+        help='a value that the source does not specify, such as num_heads=6 or mean=0.5; may be repeated',
     )
 
 
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f'{name} is given twice')
         texts[name] = text
     known = {name: signature(Data)[name] for name in PREPROCESSING}
-    for model in (*MODELS.values(), MODELS['vit']):  # which has the last word on what it shares
+    for model in (*MODELS.values(), MODELS['vit']):  # ViT's types take precedence
         known |= signature(model)
     for name in texts.keys() - known.keys():
         raise unknown('argument of a model', name, known)

@@ -1,6 +1,6 @@
 """Prints the metrics of a run's checkpoint on a split of its data, as one JSON line.
 
-Any value of the run's config can be set: --config.task.sample=1000, --config.precision.compute=float32.
+Every value of the run's config can be set: --config.task.sample=1000, --config.precision.compute=float32.
 """
 
 import argparse
@@ -8,22 +8,28 @@ import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--workdir', required=True, help="the run's folder")
-    parser.add_argument('--step', type=int, help='of the checkpoint; the newest if not given')
-    parser.add_argument('--split', help="such as test or train[:10%%]; the config's if not given")
-    parser.add_argument('--batch_size', type=int)
+    parser.add_argument('--workdir', required=True, help='folder of the run')
+    parser.add_argument('--step', type=int, help='step of the checkpoint; default: the newest')
+    parser.add_argument('--split', help='such as test or train[:10%%]; default: that of the config')
+    parser.add_argument('--batch_size', type=int, help='default: that of the config')
     parser.add_argument(
         '--evals',
         metavar='NAME,...',
         help="entries of config.evals to run, instead of the task's metrics",
     )
     parser.add_argument(
-        '--allow_code', action='store_true', help='import code that a run in a bucket names'
+        '--allow_code',
+        action='store_true',
+        help='allow a run in a bucket to import code that is not part of vitjax',
     )
     parser.add_argument(
-        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+        '--average',
+        type=int,
+        default=1,
+        metavar='N',
+        help='average the parameters of the last N checkpoints',
     )
-    parser.set_defaults(config=None)  # so that --config.KEY=VALUE is understood
+    parser.set_defaults(config=None)  # enables --config.KEY=VALUE
 
 
 def run(args: argparse.Namespace) -> int:

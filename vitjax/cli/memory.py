@@ -1,4 +1,4 @@
-"""The former name of `vitjax.runtime.memory.tune_malloc`, which programs of users import from here."""
+"""The former place and name of `vitjax.runtime.memory.tune_malloc`, kept for programs that import it."""
 
 from vitjax.runtime.memory import tune_malloc as keep_memory
 

@@ -1,7 +1,7 @@
-"""Lists the models of a name, shell pattern or part of a name, with parameters and FLOPs of a forward pass.
+"""Lists the models that match a name, a shell pattern or a part of a name, with parameters and FLOPs.
 
-FLOPs count a multiplication and an addition as two, for one image of the model's own size, or for a
-pair of sentences of 64 tokens each.
+FLOPs are those of a forward pass on one image of the model's default size, or on a pair of sentences of
+64 tokens each; a multiplication and an addition count as two.
 """
 
 import argparse

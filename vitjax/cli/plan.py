@@ -1,10 +1,11 @@
-"""Compiles a training step for hardware that is not here, and says whether it fits and what it takes.
+"""Compiles a train step for hardware that is not attached, and estimates its memory and time.
 
-Topologies of TPUs are written v5e:4x4, or as they are rented: v5litepod-16, v5p-8, v6e-8, tpu7x-8; NVIDIA
-GPUs of one machine a100x8, h100x8, h200x8, b200x8, and of several with --num_slices. No data are read. Any
-value of the config can be set on the command line: --config.mesh.fsdp=16. Compiling takes minutes; nothing
-is run. The step's time is an estimate: the longest of matrix products, memory traffic, collectives and the
-network between slices or machines, each at the full rate that its maker states; measured steps are slower.
+Topologies of TPUs are written as v5e:4x4, or as accelerator types: v5litepod-16, v5p-8, v6e-8, tpu7x-8.
+NVIDIA GPUs of one machine are written as a100x8, h100x8, h200x8, b200x8; --num_slices sets the number of
+machines. No data is read. Every value of the config can be set: --config.mesh.fsdp=16. Compilation takes
+minutes; nothing is run. The time of a step is an estimate: the longest of matrix products, memory
+traffic, collectives and the network between slices or machines, each at its specified peak rate. Measured
+steps are slower.
 """
 
 import argparse
@@ -14,17 +15,25 @@ import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
+    parser.add_argument(
+        '--config',
+        required=True,
+        metavar='RECIPE[:ARG]',
+        help='vitjax:NAME (see vitjax configs), or a Python file',
+    )
     parser.add_argument('--topology', required=True, metavar='T', help='such as v5e:4x4 or h100x8')
     parser.add_argument(
-        '--num_slices', type=int, default=1, help='slices, or machines of GPUs, default 1'
+        '--num_slices',
+        type=int,
+        default=1,
+        help='number of slices of TPUs, or machines of GPUs; default 1',
     )
     parser.add_argument(
         '--search',
         action='store_true',
-        help='try meshes, remat where one does not fit, and batch sizes; recommend the fastest',
+        help='try meshes, remat for meshes that do not fit, and batch sizes; recommend the fastest',
     )
-    parser.add_argument('--json', action='store_true', help='one JSON object a plan')
+    parser.add_argument('--json', action='store_true', help='print each plan as a JSON object')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.planning.topologies import compile_only, parse_topology
 
     topology = parse_topology(args.topology, args.num_slices)
-    compile_only()  # before the config is read, which imports JAX
+    compile_only()  # before JAX is imported by reading the config
     config = read_config(args.config, args.overrides)
 
     from vitjax.planning.topologies import devices
@@ -47,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(config, topology, devices) -> dict:
-    """One plan, with what it is of."""
+    """A plan and the configuration that it is for, as a JSON object."""
     import dataclasses
 
     from vitjax.planning.plan import plan_step
@@ -71,7 +80,7 @@ def _plan(config, topology, devices) -> dict:
 
 
 def _search(config, topology, devices, as_json: bool) -> int:
-    """Tries meshes at the recipe's batch size, then other batch sizes on the best of them."""
+    """Tries meshes with the recipe's batch size, then other batch sizes with the best mesh."""
     from vitjax.config import complete
     from vitjax.errors import UserError
     from vitjax.planning.plan import meshes
@@ -79,7 +88,7 @@ def _search(config, topology, devices, as_json: bool) -> int:
     rows, refused = [], []
 
     def attempt(mesh: dict, remat: bool, batch_size: int) -> dict | None:
-        """The plan of the config so changed; None if that does not go together."""
+        """The plan with these changes; None if the config is then not valid."""
         changes = {f'mesh.{axis}': size for axis, size in mesh.items()}
         changes |= {'batch_size': batch_size} | ({'model.remat': True} if remat else {})
         what = _setting(mesh, remat, batch_size)
@@ -87,15 +96,15 @@ def _search(config, topology, devices, as_json: bool) -> int:
         try:
             changed = complete(config, {key: str(value) for key, value in changes.items()})
             row = _plan(changed, topology, devices)
-        except UserError as error:  # as when the batch does not divide over the mesh
-            print(f'left out: {error}', file=sys.stderr)
+        except UserError as error:  # for example, the batch does not divide over the mesh
+            print(f'skipped: {error}', file=sys.stderr)
             refused.append(error)
             return None
         print(json.dumps(row) if as_json else _line(row), flush=True)
         rows.append(row)
         return row
 
-    # Where a step fits without, recomputing would only take longer.
+    # A step that fits without remat is slower with it.
     asked = bool(config.model.get('remat'))
     switches = (False, True) if 'remat' in config.model and not asked else (asked,)
     for mesh in meshes(len(devices), topology.slices):
@@ -107,7 +116,7 @@ def _search(config, topology, devices, as_json: bool) -> int:
         raise refused[-1]
     start = _fastest(rows, config.batch_size) or min(rows, key=lambda r: r['needed'], default=None)
     if start:
-        # Twice as large until it does not fit, or half as large until it does.
+        # Doubles the batch size until it does not fit, or halves it until it fits.
         for power in range(1, 4):
             size = start['batch_size'] * 2**power
             size = size if start['fits'] else start['batch_size'] // 2**power
@@ -115,20 +124,20 @@ def _search(config, topology, devices, as_json: bool) -> int:
             if not row or row['fits'] != start['fits']:
                 break
     best = _fastest(rows, config.batch_size)
-    flags = _flags(best, config.batch_size, asked) if best else None
+    flags = _flags(best, config.batch_size, asked) if best else []
     largest = max((row['batch_size'] for row in rows if row['fits']), default=None)
     if as_json:
-        print(json.dumps({'recommended': flags, 'largest_batch_size': largest}))
+        print(json.dumps({'recommended': flags or None, 'largest_batch_size': largest}))
     elif not best:
-        print('recommended: none, nothing fits; take more chips')
+        print('recommended: none; no configuration fits, use more chips')
     else:
-        print(f'largest batch that fits: {largest}, of those that were tried')
+        print(f'largest batch size that fits, of those that were tried: {largest}')
         print(f'recommended: {" ".join(flags)}')
     return 0
 
 
 def _flags(best: dict, batch_size: int, remat: bool) -> list[str]:
-    """What makes the best of a recipe with this batch size, and with or without remat."""
+    """The overrides that turn the recipe, with its batch size and remat, into the best plan."""
     flags = [f'--config.mesh.{axis}={size}' for axis, size in best['mesh'].items()]
     if best['remat'] and not remat:
         flags.append('--config.model.remat=True')
@@ -138,10 +147,10 @@ def _flags(best: dict, batch_size: int, remat: bool) -> list[str]:
 
 
 def _fastest(rows: list[dict], batch_size: int) -> dict | None:
-    """The plan that takes least time an example, of those that fit.
+    """The plan that fits and needs least time for each example.
 
-    Within a hundredth of it, the batch size nearest to what was asked for wins, then what takes
-    least of all resources together.
+    Among plans within 1 % of the least time, the one with the batch size nearest to `batch_size` is
+    returned, then the one with the smallest sum of the times of all resources.
     """
     fitting = [row for row in rows if row['fits']]
     if not fitting:
@@ -161,12 +170,12 @@ def _name(mesh) -> str:
 
 
 def _setting(mesh: dict, remat: bool, batch_size: int) -> str:
-    """What a search varies, in words."""
+    """The values that a search varies, as text."""
     return f'{_name(mesh)}, remat {remat}, batch {batch_size}'
 
 
 def _line(row: dict) -> str:
-    """A plan in one line of a search."""
+    """A plan as one line of a search."""
     what = _setting(row['mesh'], row['remat'], row['batch_size'])
     if not row['fits']:
         return f'{what:<56} does not fit: {_size(row["needed"])} of {_size(row["limit"])}'
@@ -177,7 +186,7 @@ def _line(row: dict) -> str:
 
 
 def _table(row: dict) -> str:
-    """A plan, a line a part: what, how much, and what that is made of."""
+    """A plan as a table: name, value, and details."""
     title = (
         f'{row["model"]}, batch {row["batch_size"]}, {row["compute"]}, on {row["topology"]} '
         f'({row["chips"]} chips), mesh {_name(row["mesh"])}'
@@ -216,7 +225,7 @@ def _columns(rows) -> list[str]:
 
 
 def _size(size: float) -> str:
-    """Bytes, in a unit that shows them."""
+    """Bytes, in GiB, MiB or KiB."""
     for power, unit in ((30, 'GiB'), (20, 'MiB')):
         if size >= 2**power / 10:
             return f'{size / 2**power:,.2f} {unit}'

@@ -1,22 +1,29 @@
-"""Prints what a model predicts for images, a line an image: file, then the most likely labels.
+"""Prints the predictions of a model for images, one line for each: file name and most likely labels.
 
-An image that cannot be read is an error, after which the others are answered.
+If an image cannot be read, an error is printed and the other images are still predicted; the exit code
+is then 2.
 """
 
 import argparse
+import io
 import json
 import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
-    parser.add_argument('--top', type=int, default=5, help='how many labels (default 5)')
-    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        metavar='SOURCE',
+        help='folder of a run, or weights (see vitjax.load)',
+    )
+    parser.add_argument('--top', type=int, default=5, help='number of labels, default 5')
+    parser.add_argument('--batch_size', type=int, default=32, help='default 32')
     parser.add_argument(
         '--allow_code',
         action='store_true',
-        help='import code that a run of the Hub or a bucket names',
+        help='allow a run of the Hub or in a bucket to import code that is not part of vitjax',
     )
     parser.add_argument('--json', action='store_true', help='one JSON object a line')
 
@@ -32,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top < 1 or args.batch_size < 1:
         raise UserError('--top and --batch_size must be at least 1')
-    # A file's name may hold what the terminal cannot show.
-    sys.stdout.reconfigure(errors='backslashreplace')
+    # File names may contain characters that the terminal cannot encode.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint, allow_code=args.allow_code)
     if not hasattr(pretrained.preprocess, 'pixels'):
-        raise UserError(f'{args.checkpoint} holds a model of sentences; use vitjax translate')
+        raise UserError(f'{args.checkpoint} is a translation model; use vitjax translate')
     task = make_task(pretrained.info['config']['task'])
     task.check_predicts(pretrained.model, args.checkpoint)
     model, labels = pretrained.model, pretrained.labels

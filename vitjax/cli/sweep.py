@@ -1,11 +1,11 @@
-"""Trains a recipe over values of its keys and over seeds; run again, it goes on.
+"""Trains a recipe for all combinations of values and seeds; run again, it resumes.
 
     vitjax sweep --config vitjax:digits --output sweeps/rates \\
         --set optimizer.learning_rate=1e-3,3e-3 --set model.depth=2,4 --seeds 3
 
-Each run has a folder of its own below OUTPUT/runs, as `vitjax train` writes it. At the end there are
-results.json, table.md (mean and standard deviation over the seeds) and figure.png in OUTPUT. Choose by a
-split that is not the one you report: --config.data.eval_split='train[80%:]'.
+Each run has its own folder below OUTPUT/runs, as written by `vitjax train`. At the end, results.json,
+table.md (mean and standard deviation over the seeds) and figure.png are written to OUTPUT. Select
+hyperparameters on a split other than the one you report: --config.data.eval_split='train[80%:]'.
 """
 
 import argparse
@@ -16,14 +16,31 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='the recipe')
-    parser.add_argument('--output', required=True, type=Path, metavar='DIR', help='the folder')
     parser.add_argument(
-        '--set', action='append', default=[], metavar='KEY=V,V...', help='values; may be repeated'
+        '--config',
+        required=True,
+        metavar='RECIPE[:ARG]',
+        help='vitjax:NAME (see vitjax configs), or a Python file',
     )
-    parser.add_argument('--seeds', type=int, default=1, help='0 to SEEDS - 1, default 1')
-    parser.add_argument('--jobs', type=int, default=1, help='runs at the same time, default 1')
-    parser.add_argument('--metric', help='what the figure shows; default accuracy, or else loss')
+    parser.add_argument(
+        '--output', required=True, type=Path, metavar='DIR', help='folder of the sweep'
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=V,V...',
+        help='values of a key; may be repeated',
+    )
+    parser.add_argument(
+        '--seeds', type=int, default=1, help='number of seeds, which are 0 to SEEDS - 1; default 1'
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='number of simultaneous runs, default 1'
+    )
+    parser.add_argument(
+        '--metric', help='metric of the figure; default accuracy, or loss if there is none'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f'--set {words}: write KEY=VALUE,VALUE')
         values[key] = split_values(text)
     if 'seed' in values or 'seed' in args.overrides:
-        raise UserError('--seeds N takes the seeds 0 to N - 1')
+        raise UserError('set the seeds with --seeds N, which uses 0 to N - 1')
 
     def report(row):
         shown = '  '.join(f'{key} {sweep.as_text(value)}' for key, value in row.items())
@@ -63,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             (name for name in ('accuracy', 'loss') if name in known), known[0]
         )
         if metric not in known:
-            raise UserError(f'--metric {metric}: measured were {", ".join(known)}')
+            raise UserError(f'--metric {metric} was not measured; there are {", ".join(known)}')
         results = {'by': list(values), 'values': known, 'rows': rows}
         write_atomically(args.output / 'results.json', json.dumps(results, indent=1) + '\n')
         write_atomically(args.output / 'table.md', sweep.table(results))
@@ -74,13 +91,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def split_values(text: str) -> list[str]:
-    """Values between commas, but for those inside of brackets: '(1,2),3' -> '(1,2)', '3'."""
+    """Splits at commas outside of brackets: '(1,2),3' -> '(1,2)', '3'."""
     parts = re.findall(r'(?:[^,(\[{]|\([^)]*\)|\[[^\]]*\]|\{[^}]*\})+', text)
     return [part.strip() for part in parts]
 
 
 def _draw(rows: list[dict], by: list[str], metric: str, path: Path) -> None:
-    """The metric over the values of the first key, a line for each combination of the others."""
+    """Draws the metric over the values of the first key, with a line for each combination of the others."""
     from vitjax.analysis.drawing import new_figure, save_figure
     from vitjax.errors import UserError
     from vitjax.training.sweep import cells, mean_and_spread
@@ -88,7 +105,7 @@ def _draw(rows: list[dict], by: list[str], metric: str, path: Path) -> None:
     try:
         figure = new_figure(5, 3.6)
     except UserError as error:
-        print(f'no figure: {error}', file=sys.stderr)
+        print(f'no figure is drawn: {error}', file=sys.stderr)
         return
     axis = figure.subplots()
     key, *others = by

@@ -1,7 +1,7 @@
-"""Trains a model as a config specifies, evaluates it and saves checkpoints; resumes a run that was stopped.
+"""Trains a model as a config specifies, with evaluations and checkpoints; run again, it resumes.
 
-Every value of the config can be set on the command line: --config.model.depth=6, --config.steps=500.
-On several hosts, start the same command on each host with --distributed.
+Every value of the config can be set on the command line: --config.model.depth=6, --config.steps=500. On
+several hosts, start the same command on each host with --distributed.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Translates texts, or the lines of stdin: a line of translation for each, in their order.
+"""Translates texts, or the lines of stdin, and prints one line for each in the same order.
 
-An empty line stays an empty line. With --n_best N each text has N lines. A text that is longer than the
-model has learned from is translated sentence by sentence.
+An empty line stays empty. With --n_best N, N lines are printed for each text. A text that is longer than
+the model's maximum length is translated sentence by sentence.
 """
 
 import argparse
+import io
 import itertools
 import json
 import sys
@@ -13,20 +14,31 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('texts', nargs='*', metavar='TEXT', help='lines of stdin if there is none')
-    parser.add_argument('--checkpoint', required=True, metavar='SOURCE', help="a run's folder")
-    parser.add_argument('--beam_size', type=int, default=4, help='default 4; 1 is greedy search')
-    parser.add_argument('--n_best', type=int, default=1, help='translations a text (default 1)')
-    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument('texts', nargs='*', metavar='TEXT', help='default: the lines of stdin')
     parser.add_argument(
-        '--average', type=int, default=1, metavar='N', help='the mean of so many checkpoints'
+        '--checkpoint',
+        required=True,
+        metavar='SOURCE',
+        help='folder of a run, or weights (see vitjax.load)',
+    )
+    parser.add_argument('--beam_size', type=int, default=4, help='default 4; 1 is greedy search')
+    parser.add_argument(
+        '--n_best', type=int, default=1, help='number of translations of each text, default 1'
+    )
+    parser.add_argument('--batch_size', type=int, default=32, help='default 32')
+    parser.add_argument(
+        '--average',
+        type=int,
+        default=1,
+        metavar='N',
+        help='average the parameters of the last N checkpoints',
     )
     parser.add_argument('--json', action='store_true', help='one JSON object a text, with scores')
     parser.add_argument(
         '--attention',
         type=Path,
         metavar='PNG',
-        help='draws where each word of the first text looks',
+        help='draw the cross-attention of the first text',
     )
 
 
@@ -42,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.generation.translation import translate
     from vitjax.protocols import Decodes
 
-    # Before the model is loaded, so that a mistake answers at once.
+    # Checked before the model is loaded, so that mistakes are reported at once.
     texts = _checked(args.texts)
     if args.attention:
         from vitjax.analysis.alignment import draw_alignment, font_for
@@ -52,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         font_for(''.join(texts))
     pretrained = vitjax.load(args.checkpoint, average=args.average)
     if not isinstance(pretrained.model, Decodes):
-        raise UserError(f'{args.checkpoint} holds no model that translates')
+        raise UserError(f'{args.checkpoint} is not a translation model')
     model, variables, preprocess = pretrained.model, pretrained.variables, pretrained.preprocess
 
-    def write(texts):
+    def translate_and_print(texts: list[str]) -> None:
         found = translate(
             model,
             variables,
@@ -74,14 +86,15 @@ def run(args: argparse.Namespace) -> int:
                     print(' '.join(one.text.split()))
         sys.stdout.flush()
 
-    sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
     drawn = ''  # the first text that is not empty
-    # Enough lines at once to fill batches of similar lengths, few enough to answer soon.
+    # Chunks are large enough to fill batches of similar lengths, and small enough to print results soon.
     for chunk in [texts] if texts else _chunks(_lines(), 8 * args.batch_size):
         if args.attention and not drawn:
             drawn = next(filter(str.strip, chunk), '')
             font_for(drawn)
-        write(chunk)
+        translate_and_print(chunk)
     if args.attention:
         if not drawn:
             raise UserError('--attention: there is no text to draw')
@@ -90,13 +103,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chunks(lines: Iterator[str], size: int) -> Iterator[list[str]]:
-    """Lists of `size` lines, the last of fewer."""
+    """Lists of `size` lines; the last may be shorter."""
     while chunk := list(itertools.islice(lines, size)):
         yield chunk
 
 
 def _checked(texts: list[str]) -> list[str]:
-    """The texts; UserError if one is no UTF-8, which Python's argv shows as lone surrogates."""
+    """Returns the texts; UserError if one is not UTF-8, which Python's argv shows as lone surrogates."""
     from vitjax.errors import UserError
 
     for number, text in enumerate(texts, 1):
@@ -107,13 +120,13 @@ def _checked(texts: list[str]) -> list[str]:
     return texts
 
 
-def _lines():
-    """The lines of stdin, without their ends."""
+def _lines() -> Iterator[str]:
+    """The lines of stdin, without line endings."""
     from vitjax.errors import UserError
 
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            # Windows marks the beginning of a file.
+            # Files from Windows may start with a byte order mark.
             yield line.decode().removeprefix('\ufeff' if number == 1 else '').rstrip('\r\n')
         except UnicodeDecodeError as error:
             raise UserError(

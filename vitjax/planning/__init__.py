@@ -1,1 +1,1 @@
-"""What a run costs: a step compiled for hardware that is not here, and what is measured on this machine."""
+"""The cost of a run: train steps compiled for absent hardware, and measurements on this machine."""

@@ -1,4 +1,4 @@
-"""What takes how long: calls timed in turn, imports in fresh processes, and input as it streams."""
+"""Timing: functions called in turn, imports in new processes, and the speed of the input pipeline."""
 
 import importlib.metadata
 import subprocess
@@ -16,12 +16,12 @@ from PIL import Image
 def seconds_in_turn(
     functions: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, np.ndarray]:
-    """Seconds [rounds] of each function's calls, their arrays computed; nothing is warmed up.
+    """Times each function once a round, until its result is computed: name -> seconds [rounds].
 
-    The functions take turns, so that what else the machine does at the time falls on all of them
-    alike and the ratios within a round mean something on a busy machine.
+    The functions take turns, so that other load on the machine slows all of them alike, and ratios within
+    a round are meaningful on a busy machine. There is no warm-up.
     """
-    seconds = {name: np.zeros(rounds) for name in functions}
+    seconds: dict[str, np.ndarray] = {name: np.zeros(rounds) for name in functions}
     for turn in range(rounds):
         for name, function in functions.items():
             start = time.perf_counter()
@@ -31,14 +31,19 @@ def seconds_in_turn(
 
 
 def seconds_to_import(statements: Mapping[str, str], rounds: int) -> dict[str, float]:
-    """Name -> statement, such as 'import jax'; name -> median seconds of it, each in a new process."""
-    seconds = {name: [] for name in statements}
+    """Times import statements, each in a new process: name -> median seconds.
+
+    Args:
+      statements: name -> statement, such as 'import jax'.
+      rounds: number of processes for each statement.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in statements}
     for _ in range(rounds):
         for name, statement in statements.items():
             code = (
                 f'import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)'
             )
-            # -P: not from a folder of that name where one happens to be.
+            # -P: the current folder may hold a folder of that name, which must not be imported.
             command = [sys.executable, '-P', '-c', code]
             process = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds[name].append(float(process.stdout.split()[-1]))
@@ -46,20 +51,21 @@ def seconds_to_import(statements: Mapping[str, str], rounds: int) -> dict[str, f
 
 
 def median_and_spread(values: np.ndarray) -> dict[str, float]:
-    """The median, and the interquartile range as a share of it."""
+    """The median, and as 'spread' the interquartile range divided by the median."""
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     return {'median': float(median), 'spread': float((high - low) / median)}
 
 
 def versions(*names: str) -> str:
-    """Installed packages with their versions, in words."""
+    """Names and versions of installed packages, such as 'timm 1.0.31, torch 2.9.1'."""
     return ', '.join(f'{name} {importlib.metadata.version(name)}' for name in names)
 
 
 def images_per_second(batches: Iterator[Mapping[str, np.ndarray]], seconds: float) -> float:
-    """How many images an endless input yields to one who only takes them.
+    """Images a second from an endless input, without other work between batches.
 
-    It takes them as long before it counts, until what was read ahead is used up.
+    Batches are taken for `seconds` before the measurement starts, to use up what was prefetched; then they
+    are counted for `seconds`.
     """
     count, start = 0, time.perf_counter() + seconds
     while (now := time.perf_counter()) < start + seconds or not count:
@@ -70,10 +76,16 @@ def images_per_second(batches: Iterator[Mapping[str, np.ndarray]], seconds: floa
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """JPEGs of noise with the spectrum of photographs, whose amplitude falls as 1 / frequency.
+    """Writes JPEGs of noise whose amplitude falls as 1 / frequency, as that of photographs does.
 
-    (Field 1987, "Relations between the statistics of natural images and ... cortical cells".) They
-    decode as photographs of the same size do; half lie in the subfolder 'a', half in 'b'.
+    (Field 1987, "Relations between the statistics of natural images and the response properties of cortical
+    cells".) They take as long to decode as photographs of the same size. The classes are the subfolders 'a'
+    and 'b', with half of the images each.
+
+    Args:
+      folder: in which the subfolders are made.
+      count: number of images.
+      size: height and width in pixels.
     """
     height, width = size
     rng = np.random.default_rng(0)
@@ -82,7 +94,7 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
     for index in range(count):
         phases = np.exp(2j * np.pi * rng.random((4, *amplitude.shape)))
         *colour, light = np.fft.irfft2(amplitude * phases, (height, width))  # [H, W] each
-        image = np.stack(colour, axis=-1) / 4 + light[..., None]  # channels are much alike
+        image = np.stack(colour, axis=-1) / 4 + light[..., None]  # similar in all channels
         image = 128 + 55 * (image - image.mean()) / image.std()
         path = folder / 'ab'[index % 2] / f'{index}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Collectives of a compiled program: who takes part, and what a device sends, by the ring algorithms."""
+"""Collectives of a compiled program: device groups, and bytes sent with the ring algorithms."""
 
 import math
 import re
@@ -9,7 +9,11 @@ COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'coll
 
 
 def groups(attributes: str, devices: int) -> np.ndarray:
-    """Ids of the devices in each group of a collective, [groups, devices of one].
+    """Device ids of the groups of a collective, [groups, devices of a group].
+
+    Args:
+      attributes: of the instruction, as HLO text.
+      devices: number of devices; without `replica_groups` they are one group.
 
     >>> groups('replica_groups={{0,1},{2,3}}', 4).tolist()
     [[0, 1], [2, 3]]
@@ -29,8 +33,8 @@ def groups(attributes: str, devices: int) -> np.ndarray:
     shape = tuple(sizes.values())
     order = re.search(r'device_ids=\((\S+)\)', match[2])
     ids = _ids(order[1]) if order else np.arange(math.prod(shape))
-    # A group is what lies at the same place along what is left of the axes, once those that it
-    # goes over are taken out: whole, or of an axis cut into (before, size, after) the middle part.
+    # Devices are in one group if they have equal coordinates on the axes that the collective does not
+    # span. It spans an axis entirely, or the middle part of an axis split into (before, size, after).
     left = dict(zip(sizes, np.indices(shape), strict=True))
     for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", match[3]):
         before, size = int(before or 1), int(size or sizes[name])
@@ -42,7 +46,7 @@ def groups(attributes: str, devices: int) -> np.ndarray:
 
 
 def _ids(order: str) -> np.ndarray:
-    """Ids of devices: listed, or as `[4,2]T(1,0)`, counted in that shape and then transposed."""
+    """Device ids from a list, or from `[4,2]T(1,0)`: a range in that shape, transposed."""
     match = re.match(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', order)
     if not match:
         return np.array(_numbers(order))
@@ -56,7 +60,7 @@ def _numbers(listed: str) -> list[int]:
 
 
 def share(kind: str, group: int) -> float:
-    """Bytes that each device of a group sends in a collective, for each byte that it starts with."""
+    """Bytes that each device of a group sends in a collective, divided by the bytes of its input."""
     if kind in ('collective-permute', 'one-to-one'):  # the latter between slices of TPUs
         return 1
     if kind == 'all-gather':
@@ -65,15 +69,22 @@ def share(kind: str, group: int) -> float:
 
 
 def share_beyond(kind: str, attributes: str, devices: int, island: int) -> float:
-    """Of what a device sends in a collective, the part that goes to another island of devices."""
+    """The fraction of the bytes sent in a collective that goes to another island.
+
+    Args:
+      kind: of the collective.
+      attributes: of the instruction, as HLO text.
+      devices: number of devices.
+      island: number of devices of an island, a slice of TPUs or a machine of GPUs.
+    """
     if kind == 'collective-permute':
         pairs = re.search(r'source_target_pairs=\{(\{[\d,{}]+\})\}', attributes)
         ends = np.array(_numbers(pairs[1])).reshape(-1, 2) // island if pairs else np.zeros((1, 2))
         return float(np.mean(ends[:, 0] != ends[:, 1]))
     islands = groups(attributes, devices) // island  # [groups, g]
-    if kind == 'all-to-all':  # to each of the others alike
+    if kind == 'all-to-all':  # sends as much to each other device
         apart = islands[:, :, None] != islands[:, None, :]
         return float(apart.sum() / apart[:, 0].size / max(1, islands.shape[1] - 1))
-    # A ring of devices leaves each of its islands once.
+    # A ring through several islands has one link that leaves each of them.
     counts = [len(set(group)) for group in islands.tolist()]
     return sum(count for count in counts if count > 1) / islands.size

@@ -1,4 +1,4 @@
-"""How fast translations are written, beside transformers with the same weights."""
+"""Decoding speed of a translation model, compared with transformers on the same weights."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from vitjax.planning.benchmark import median_and_spread, seconds_in_turn, versio
 from vitjax.planning.peers import import_peer
 from vitjax.pretrained.layouts.marian import write_model
 
-TOKENS = 64  # of each translation
+TOKENS = 64  # length of each translation
 BEAMS = 4
-SOURCE = 32  # tokens of each source
+SOURCE = 32  # length of each source in tokens
 
 _PAD, _EOS = 0, 1
 
@@ -27,66 +27,72 @@ Decoders = dict[str, Callable[[], np.ndarray]]
 def compare_decoders(
     model: Transformer, variables: Mapping[str, Any], *, batch_size: int, rounds: int
 ) -> dict[str, Any]:
-    """Tokens a second by greedy and by beam search, in turn with transformers where it can be.
+    """Measures tokens a second of greedy and beam search, in turn with transformers if possible.
 
-    The sources are random. Whatever the weights, each translation has `TOKENS` tokens.
+    The sources are random tokens. Each translation has `TOKENS` tokens, because the end token is suppressed.
 
     Returns:
-      What was asked for (`batch_size`, `tokens`, `beams`), `peer`: the versions that ours is compared
-      with, or why it is compared with none, and for 'greedy' and 'beam search' `tokens_per_second`,
-      and with a peer that of theirs, our `ratio` to it within the rounds and the share of the
-      `same_tokens`; see `vitjax.planning.benchmark.median_and_spread`.
+      `batch_size`, `tokens` and `beams`; `peer`: the versions of the compared packages, or why there is no
+      comparison; and for 'greedy' and 'beam search' a dict with `tokens_per_second`. With a peer it also has
+      `tokens_per_second_of_peer`, the `ratio` of ours to theirs within a round, and `same_tokens`, the
+      fraction of equal tokens. Numbers are those of `vitjax.planning.benchmark.median_and_spread`.
     """
     rng = np.random.default_rng(0)
     vocabulary = model.source_vocab_size or model.vocab_size
     source = rng.integers(2, vocabulary, (batch_size, SOURCE)).astype(np.int32)
-    ours, theirs = decoders(model, variables, source), {}
+    ours = decoders(model, variables, source)
+    theirs: Decoders = {}
     try:
         theirs = decoders_of_transformers(model, variables, source)
         peer = versions('transformers', 'torch')
     except UserError as error:
         peer = f'none: {error}'
-    functions = {('ours', name): function for name, function in ours.items()}
-    functions |= {('theirs', name): function for name, function in theirs.items()}
-    written = {name: function() for name, function in functions.items()}
+    functions = {f'ours {name}': function for name, function in ours.items()}
+    functions |= {f'theirs {name}': function for name, function in theirs.items()}
+    tokens = {name: function() for name, function in functions.items()}
     seconds = seconds_in_turn(functions, rounds)
     count = batch_size * TOKENS
-    results = {'batch_size': batch_size, 'tokens': TOKENS, 'beams': BEAMS, 'peer': peer}
+    results: dict[str, Any] = {
+        'batch_size': batch_size,
+        'tokens': TOKENS,
+        'beams': BEAMS,
+        'peer': peer,
+    }
     for name in ours:
-        mine, other = ('ours', name), ('theirs', name)
+        mine, other = f'ours {name}', f'theirs {name}'
         results[name] = {'tokens_per_second': median_and_spread(count / seconds[mine])}
         if other in functions:
             results[name] |= {
                 'tokens_per_second_of_peer': median_and_spread(count / seconds[other]),
                 'ratio': median_and_spread(seconds[other] / seconds[mine]),
-                'same_tokens': float((written[mine] == written[other]).mean()),
+                'same_tokens': float((tokens[mine] == tokens[other]).mean()),
             }
     return results
 
 
 def decoders(model: Transformer, variables: Mapping[str, Any], source: np.ndarray) -> Decoders:
-    """'greedy' and 'beam search' -> what translates sources [B, S] to tokens [B, TOKENS]."""
+    """'greedy' and 'beam search' -> a function that translates sources [B, S] to tokens [B, TOKENS]."""
     options = dict(max_length=TOKENS, bos=_PAD, eos=_EOS, pad=_PAD, suppress=(_PAD, _EOS))
     theirs = dict(length_normalisation='power', length_penalty=1.0, early_stop='estimate')
 
-    def write(search, **more):
+    def decode(search, **more):
         mask = np.ones(source.shape, bool)
         found = search(model, variables, source, mask, **options, **more)
         return np.asarray(found.tokens[:, 0])
 
     return {
-        'greedy': lambda: write(greedy),
-        'beam search': lambda: write(beam_search, beam_size=BEAMS, **theirs),
+        'greedy': lambda: decode(greedy),
+        'beam search': lambda: decode(beam_search, beam_size=BEAMS, **theirs),
     }
 
 
 def decoders_of_transformers(
     model: Transformer, variables: Mapping[str, Any], source: np.ndarray
 ) -> Decoders:
-    """The same by `MarianMTModel.generate`, with the same weights.
+    """As `decoders`, by `MarianMTModel.generate` of transformers with the same weights.
 
     Raises:
-      UserError: transformers or PyTorch is not installed, or Marian has no such model.
+      UserError: transformers or PyTorch is not installed, or MarianMT cannot represent the model.
     """
     transformers, torch = import_peer('transformers'), import_peer('torch')
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +102,7 @@ def decoders_of_transformers(
     tokens = torch.from_numpy(np.array(source, np.int64))
     inputs = {'input_ids': tokens, 'attention_mask': torch.ones_like(tokens)}
 
-    def write(beams):
+    def decode(beams):
         options = transformers.GenerationConfig(
             num_beams=beams,
             max_new_tokens=TOKENS,
@@ -108,4 +114,4 @@ def decoders_of_transformers(
         )
         return theirs.generate(**inputs, generation_config=options)[:, 1:].numpy()
 
-    return {'greedy': lambda: write(1), 'beam search': lambda: write(BEAMS)}
+    return {'greedy': lambda: decode(1), 'beam search': lambda: decode(BEAMS)}

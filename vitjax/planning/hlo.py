@@ -1,7 +1,7 @@
-"""What a compiled program moves between devices and to and from memory, read from its HLO text.
+"""Collective and memory traffic of a compiled program, read from its HLO text.
 
-XLA's own cost analysis counts the body of a loop once. Here it counts as often as it runs, which XLA
-writes at the loop or which the loop's condition `i < constant` tells.
+XLA's own cost analysis counts the body of a loop once. Here it is counted as often as it runs: by the trip
+count that XLA annotates, or by the loop's condition `i < constant`.
 """
 
 import collections
@@ -17,9 +17,9 @@ _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|\w+_computations?)=(\{[^}]*\}|%?[\w.-]+)')
-# These run other computations. `call-start` is what a TPU's SparseCore does beside the rest.
+# Opcodes that run other computations. `call-start` runs one on a TPU's SparseCore.
 _CALLS = {'while', 'conditional', 'call', 'async-start', 'call-start'}
-# These move nothing themselves.
+# Opcodes without memory traffic of their own.
 _FREE = _CALLS | {
     *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'after-all'),
     *('partition-id', 'replica-id', 'opt-barrier', 'iota', 'copy-done'),
@@ -29,7 +29,7 @@ _SLICES = ('dynamic-slice', 'slice', 'gather')
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """Bytes of an array, and whether it lies in the device's main memory."""
+    """Size of an array in bytes, and whether it is in the device's main memory."""
 
     bytes: int
     in_memory: bool
@@ -48,18 +48,18 @@ class Instruction:
 
     @property
     def kind(self) -> str | None:
-        """Which collective this is, or starts."""
+        """The collective that this instruction is or starts; None for other instructions."""
         kind = self.opcode.removesuffix('-start')
         return kind if kind in COLLECTIVES else None
 
     @property
     def count(self) -> int | None:
-        """The value of a constant, or the position of a parameter; None for what does not count."""
+        """The value of an integer constant, or the position of a parameter; None for others."""
         return int(self.attributes) if self.attributes.isdecimal() else None
 
     @property
     def called(self) -> list[str]:
-        """The computations it calls; a loop's condition is not among them."""
+        """Names of the computations that are called, except the condition of a loop."""
         groups = _CALLED.findall(self.attributes)
         return [name for group in groups for name in re.findall(r'[\w.-]+', group)]
 
@@ -68,10 +68,11 @@ class Program:
     """A compiled program.
 
     Args:
-      text: of `Compiled.as_text()`, for one device.
+      text: HLO of one device, as `Compiled.as_text()` returns it.
 
     Attributes:
-      unknown_loops: names of the loops whose number of runs could not be told; they count once.
+      computations: name -> instruction name -> instruction.
+      unknown_loops: names of the loops with an unknown trip count; they are counted once.
     """
 
     def __init__(self, text: str):
@@ -79,7 +80,8 @@ class Program:
         self.unknown_loops: list[str] = []
         devices = [int(n) for n in re.findall(r'(?:num_partitions|replica_count)=(\d+)', text)]
         self._devices = math.prod(devices)
-        self._entry, current = None, {}
+        self._entry = ''
+        current: dict[str, Instruction] = {}
         for line in text.splitlines():
             if match := _COMPUTATION.match(line):
                 current = self.computations.setdefault(match[2], {})
@@ -100,14 +102,14 @@ class Program:
 
     @functools.cached_property
     def executions(self) -> dict[str, int]:
-        """Computation -> how often it runs, fusions and reductions apart; of a branch each counts."""
-        times = collections.Counter()
+        """Computation -> number of runs, without fused computations; every branch of a conditional counts."""
+        times: collections.Counter[str] = collections.Counter()
 
         def visit(name: str, count: int) -> None:
             times[name] += count
             for instruction in self.computations[name].values():
                 if instruction.opcode in _CALLS:
-                    runs = self._runs(instruction) if instruction.opcode == 'while' else 1
+                    runs = self._trip_count(instruction) if instruction.opcode == 'while' else 1
                     for called in instruction.called:
                         visit(called, count * runs)
 
@@ -117,26 +119,26 @@ class Program:
     def collective_bytes(self) -> dict[str, int]:
         """Collective -> bytes that a device sends in one run of the program.
 
-        Counted as by the ring algorithms in a group of g devices: of the bytes it starts with, a device
-        sends (g - 1) times as many in an all-gather, (g - 1) / g of them in a reduce-scatter and an
-        all-to-all, twice that in an all-reduce, and all of them in a collective-permute. What TPUs
-        send to other slices is not among them.
+        Counted for ring algorithms. In a group of g devices, a device whose input has n bytes sends
+        (g - 1) n in an all-gather, (g - 1) n / g in a reduce-scatter or all-to-all, twice that in an
+        all-reduce, and n in a collective-permute. Traffic between slices of TPUs is not included.
         """
-        sent = collections.Counter()
+        sent: collections.Counter[str] = collections.Counter()
         for kind, size, _ in self._collectives():
             sent[kind] += round(size)
         return {kind: sent[kind] for kind in COLLECTIVES if sent[kind]}
 
     def network_bytes(self, island: int) -> int:
-        """Bytes that a device sends beyond its island in one run, by the same algorithms.
+        """Bytes that a device sends to other islands in one run, for ring algorithms.
 
         Args:
-          island: devices of a slice of TPUs or a machine of GPUs; a slower network joins them.
+          island: number of devices of a slice of TPUs or a machine of GPUs; a slower network connects the
+            islands.
         """
         total = 0.0
         for kind, size, attributes in self._collectives():
             total += size * share_beyond(kind, attributes, self._devices, island)
-        # TPUs add up within a slice first, then through their hosts.
+        # TPUs reduce within a slice first, and then send between slices through their hosts.
         for name, times in self.executions.items():
             for instruction in self.computations[name].values():
                 if instruction.opcode != 'send':
@@ -144,16 +146,16 @@ class Program:
                 transfer = re.search(r'_megascale_transfer_type="(\w+)"', instruction.attributes)
                 if transfer:
                     kind = transfer[1].lower().replace('_', '-')
-                    slices = re.search(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
-                    size = times * instruction.arrays[0].bytes
-                    total += size * share(kind, slices[1].count(',') + 1)
+                    slices = _first_group(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
+                    count = slices.count(',') + 1
+                    total += times * instruction.arrays[0].bytes * share(kind, count)
         return round(total)
 
     def _collectives(self) -> Iterator[tuple[str, float, str]]:
-        """(kind, bytes that a device sends in all runs, attributes) of each collective."""
+        """Kind, bytes that a device sends in all runs, and attributes of each collective."""
         for name, times in self.executions.items():
-            # The parts of an asynchronous collective, each in a fusion, share its channel.
-            seen = set()
+            # The parts of an asynchronous collective are in several fusions and have one channel id.
+            seen: set[tuple[str, str]] = set()
             for inside, instruction in self._with_fusions(name):
                 kind = instruction.kind
                 channel = re.search(r'channel_id=(\d+)', instruction.attributes)
@@ -169,8 +171,8 @@ class Program:
     def memory_bytes(self) -> int:
         """Bytes that a device reads from and writes to its main memory in one run.
 
-        Each instruction or fusion reads its operands and writes its results, but of a slice only what
-        is sliced. What lies in faster memory (a TPU's VMEM) does not count.
+        Each instruction or fusion reads its operands and writes its results; of the operand of a slice,
+        only the slice is read. Arrays in faster memory (a TPU's VMEM) are not counted.
         """
         return sum(
             times * self._traffic(name, instruction)
@@ -178,25 +180,25 @@ class Program:
             for instruction in self.computations[name].values()
         )
 
-    def _with_fusions(self, name: str):
-        """(computation, instruction) of a computation and of what is fused in it."""
+    def _with_fusions(self, name: str) -> Iterator[tuple[str, Instruction]]:
+        """Computation and instruction, for each instruction of a computation and of its fusions."""
         for instruction in self.computations[name].values():
             yield name, instruction
             if instruction.opcode == 'fusion':
                 for called in instruction.called:
                     yield from self._with_fusions(called)
 
-    def _runs(self, loop: Instruction) -> int:
-        """How often a loop runs: XLA says it, or the loop counts in steps from a constant to one."""
+    def _trip_count(self, loop: Instruction) -> int:
+        """Trip count of a loop: as XLA annotates it, or from a counter that grows from 0 to a constant."""
         if known := re.search(r'known_trip_count[":{\s]+n[":\s]+(\d+)', loop.attributes):
             return int(known[1])
-        condition = re.search(r'condition=%?([\w.-]+)', loop.attributes)[1]
+        condition = _first_group(r'condition=%?([\w.-]+)', loop.attributes)
         inside = {i.name: i for _, i in self._with_fusions(condition)}
         compared = [i for i in inside.values() if i.opcode == 'compare']
         limits = [i.count for i in inside.values() if i.opcode == 'constant']
         counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
         if [len(compared), len(limits), len(counters)] == [1, 1, 1] and limits[0] is not None:
-            position = int(re.search(r'index=(\d+)', counters[0].attributes)[1])
+            position = int(_first_group(r'index=(\d+)', counters[0].attributes))
             step = self._step(self.computations[loop.called[0]], position)
             if step and 'direction=LT' in compared[0].attributes:
                 return math.ceil(limits[0] / step)
@@ -204,7 +206,7 @@ class Program:
         return 1
 
     def _step(self, body: dict[str, Instruction], position: int) -> int | None:
-        """What a loop's body adds to its counter, an element of its state."""
+        """The constant that a loop's body adds to its counter, the element `position` of the state."""
         root = next(instruction for instruction in body.values() if instruction.is_root)
         if root.opcode != 'tuple':
             return None
@@ -237,9 +239,9 @@ class Program:
             return self._fusion_traffic(instruction, operands)
         results = instruction.arrays
         if instruction.opcode.endswith('-start'):
-            results = results[:1]  # the others are its operand and its state
+            results = results[:1]  # the others are the operand and the state
         elif '"__cublas' in instruction.attributes and len(results) > 1:
-            results = results[:-1]  # the last is where the product may work
+            results = results[:-1]  # the last is workspace
         return _in_memory(results) + sum(_in_memory(operand.arrays) for operand in operands)
 
     def _fusion_traffic(self, fusion: Instruction, operands: list[Instruction]) -> int:
@@ -250,8 +252,8 @@ class Program:
                 total += self._read(name, self._parameter(name, position), whole)
         inside = self.computations[name]
         root = next(instruction for instruction in inside.values() if instruction.is_root)
-        made = root.operands if root.opcode == 'tuple' else (root.name,)
-        for result, array in zip(made, fusion.arrays, strict=False):
+        results = root.operands if root.opcode == 'tuple' else (root.name,)
+        for result, array in zip(results, fusion.arrays, strict=False):
             if array.in_memory:
                 total += self._written(name, result, array.bytes)
         return total
@@ -265,7 +267,7 @@ class Program:
         )
 
     def _read(self, name: str, value: str, whole: int) -> int:
-        """Bytes that a fused computation reads of one of its values, which has `whole`."""
+        """Bytes that a fused computation reads of the array `value`, which has `whole` bytes."""
         total = 0
         for user in self.computations[name].values():
             for position, operand in enumerate(user.operands):
@@ -283,22 +285,22 @@ class Program:
         return min(total, whole)
 
     def _written(self, name: str, value: str, whole: int) -> int:
-        """Bytes that a fused computation writes for one of its results, which has `whole`."""
+        """Bytes that a fused computation writes of its result `value`, which has `whole` bytes."""
         inside = self.computations[name]
-        made = _through(inside, value, ('bitcast',))
-        if made.opcode == 'parameter':
+        result = _through(inside, value, ('bitcast',))
+        if result.opcode == 'parameter':
             return 0
-        if made.opcode == 'dynamic-update-slice':
-            return sum(array.bytes for array in inside[made.operands[1]].arrays)
-        if made.opcode == 'fusion' and len(made.arrays) == 1:
-            called = made.called[0]
+        if result.opcode == 'dynamic-update-slice':
+            return sum(array.bytes for array in inside[result.operands[1]].arrays)
+        if result.opcode == 'fusion' and len(result.arrays) == 1:
+            called = result.called[0]
             root = next(i for i in self.computations[called].values() if i.is_root)
             return self._written(called, root.name, whole)
         return whole
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Operands and attributes of what follows an opcode's parenthesis."""
+    """Splits the text after the opening parenthesis of an opcode into operands and attributes."""
     depth = 1
     for index, letter in enumerate(rest):
         depth += (letter == '(') - (letter == ')')
@@ -308,7 +310,7 @@ def _split(rest: str) -> tuple[str, str]:
 
 
 def _arrays(shapes: str) -> tuple[Array, ...]:
-    """The arrays of a type; `S(n)` in a layout says in which memory one lies, 0 is the main one."""
+    """The arrays of a type; `S(n)` in a layout is the number of the memory space, 0 the main memory."""
     found = []
     for dtype, sizes, layout in _ARRAY.findall(shapes):
         digits = re.search(r'\d+', dtype)
@@ -318,12 +320,19 @@ def _arrays(shapes: str) -> tuple[Array, ...]:
     return tuple(found)
 
 
+def _first_group(pattern: str, text: str) -> str:
+    """The first group of a pattern that must occur in a text."""
+    match = re.search(pattern, text)
+    assert match is not None, f'{pattern} is not in {text}'
+    return match[1]
+
+
 def _in_memory(arrays: tuple[Array, ...]) -> int:
     return sum(array.bytes for array in arrays if array.in_memory)
 
 
 def _through(inside: dict[str, Instruction], name: str, opcodes: tuple[str, ...]) -> Instruction:
-    """The instruction of a name, or what it is only a copy or another view of."""
+    """The instruction with a name; if it has one of the opcodes, the instruction that it copies or views."""
     while inside[name].opcode in opcodes:
         name = inside[name].operands[0]
     return inside[name]

@@ -1,4 +1,4 @@
-"""The same images read, cropped and flipped at random by other libraries, to be timed beside ours."""
+"""Input pipelines of timm and TensorFlow, with the same images and augmentation, for comparison."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,32 +19,32 @@ Batches = Iterator[Mapping[str, Sequence[Any]]]
 def batches_of_peer(
     peer: str, preprocess: Preprocess, config: ml_collections.ConfigDict
 ) -> Batches:
-    """Endless batches with the images that `config.data.path` holds, as uint8, under 'image'.
+    """Endless batches of the images in `config.data.path`: 'image' -> uint8 [B, H, W, C] or [B, C, H, W].
 
-    In as many processes or threads as there are cores to run on.
+    The peer uses as many processes or threads as there are cores.
 
     Args:
       peer: one of `INPUT_PEERS`.
-      preprocess: what images become, of which size and interpolation count.
-      config: of the run. Where it wants fast images, TensorFlow does not antialias either.
+      preprocess: its image size and interpolation are used.
+      config: of the run. With `config.augment.fast`, TensorFlow resizes without antialiasing, too.
 
     Raises:
-      UserError: it is not installed, or is wanted to do what it does not.
+      UserError: the peer is not installed, or the config asks for what the comparison does not support.
     """
     augment = config.augment
     if config.data.name != 'folder' or not is_local(to_path(config.data.path)):
-        raise UserError('only a folder of JPEGs is compared')
+        raise UserError('the comparison supports only a folder of JPEGs')
     others = augment.shift or augment.rotate or augment.scale or augment.randaugment
     if augment.crop is None or not augment.flip or others:
-        raise UserError('only random crops and flips are compared')
+        raise UserError('the comparison supports only random crops and flips')
     files = files_below(to_path(config.data.path))
     if not all(file.lower().endswith(('.jpg', '.jpeg')) for file in files):
-        raise UserError('only a folder of JPEGs is compared')
+        raise UserError('the comparison supports only a folder of JPEGs')
     return INPUT_PEERS[peer](files, preprocess, config)
 
 
 class _Files:
-    """Images by their number, as PyTorch's loader wants them."""
+    """A map-style data set of PyTorch: index -> transformed image."""
 
     def __init__(self, files, transform):
         self.files, self.transform = files, transform
@@ -64,7 +64,7 @@ def _read_by_timm(
     transform = data.create_transform(
         (3, *preprocess.image_size),
         is_training=True,
-        use_prefetcher=True,  # which leaves images uint8
+        use_prefetcher=True,  # with it, images stay uint8
         scale=tuple(config.augment.crop),
         ratio=tuple(config.augment.aspect),
         color_jitter=None,
@@ -76,7 +76,7 @@ def _read_by_timm(
         config.batch_size,
         sampler=torch_data.RandomSampler(images, replacement=True, num_samples=2**40),
         num_workers=len(os.sched_getaffinity(0)),
-        multiprocessing_context='spawn',  # JAX's threads do not live through a fork
+        multiprocessing_context='spawn',  # JAX's threads do not survive a fork
     )
     return ({'image': batch} for batch in loader)
 
@@ -86,7 +86,7 @@ def _read_by_tensorflow(
 ) -> Batches:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     tf = import_peer('tensorflow')
-    tf.config.set_visible_devices([], 'GPU')  # whose memory is JAX's
+    tf.config.set_visible_devices([], 'GPU')  # JAX uses their memory
     augment = config.augment
 
     def load(file):

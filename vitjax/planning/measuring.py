@@ -1,4 +1,4 @@
-"""What `vitjax bench` measures: first step, steps in turn with those of others, and input."""
+"""Measurements of `vitjax bench`: first step, steps in turn with those of peers, and input."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ from vitjax.training.build import build
 from vitjax.training.experiment import Experiment
 from vitjax.training.sharding import to_devices
 
-# Rounds until each finds its memory where it was: peers take of what others have given back.
+# Rounds until memory use is stable: libraries reuse memory that others have freed.
 _WARM_UP = 5
 
 IMPORTS = {
@@ -33,15 +33,15 @@ IMPORTS = {
 
 
 def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) -> dict[str, Any]:
-    """Results, ready for JSON, of the experiment that a complete config says.
+    """Measures the experiment of a config; returns values that JSON can store.
 
     Args:
-      config: of images or of a translation.
+      config: complete, for images or translation.
       rounds: how often each step is timed.
-      with_input: whether reading is measured, which is of images alone.
+      with_input: whether to measure the reading of images; ignored for translation.
     """
     config, experiment = build(config)
-    batches = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
+    batches: Any = iter(experiment.data.train_batches(config.batch_size, (0, 1)))
     batch = next(batches)
     ours = _Steps(config, experiment, batch)
     if isinstance(experiment.model, Decodes):
@@ -55,14 +55,14 @@ def measure(config: ml_collections.ConfigDict, rounds: int, with_input: bool) ->
 
 
 class _Steps:
-    """The steps of an experiment on one batch: the train step, which has run once, and the forward pass.
+    """Train step and forward pass of an experiment on one batch; the train step has run once.
 
     Attributes:
       config: complete.
       experiment: of the config.
-      state: after the train steps so far.
+      state: train state after the steps so far.
       clock: seconds to trace, compile and run the first train step.
-      temporary_bytes: of the train step.
+      temporary_bytes: temporary memory of the train step.
     """
 
     def __init__(
@@ -98,10 +98,11 @@ class _Steps:
 
 
 def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) -> dict[str, Any]:
-    """Images a second, and how that compares to the peers."""
+    """Measures steps on images, in turn with those of the peers."""
     experiment = ours.experiment
     variables, preprocess = ours.state.variables, experiment.data.preprocess
-    peers, steps = {}, {}
+    peers: dict[str, dict[str, Any]] = {}
+    steps = {}
     with experiment.context():
         for name in PEERS:
             try:
@@ -114,7 +115,7 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
             images = preprocess.normalise(batch['image'])
             logits = jax.jit(experiment.model.apply)(variables, images)  # [B, K]
         for name, found in steps.items():
-            # In parts of the largest: a head that has hardly trained gives small logits.
+            # Relative to the largest: the head has hardly been trained, so the logits are small.
             difference = float(abs(logits - found['forward']()).max() / abs(logits).max())
             peers[name] = {'is': versions(name, 'torch'), 'largest_difference': difference}
     results = _in_turn(ours, steps, ours.config.batch_size, rounds)
@@ -126,15 +127,16 @@ def _measure_images(ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int) 
 def _measure_input(
     steps: _Steps, batches: Iterator[Mapping[str, np.ndarray]], rounds: int
 ) -> dict[str, Any]:
-    """Images read a second, in turn with the peers', each a second long after one that does not count."""
-    sources, peers = {'ours': batches}, {}
+    """Measures images read a second, in turn with the peers; a turn is 1 s after 1 s of warm-up."""
+    sources: dict[str, Iterator[Mapping[str, Any]]] = {'ours': batches}
+    peers: dict[str, dict[str, Any]] = {}
     for name in INPUT_PEERS:
         try:
             sources[name] = batches_of_peer(name, steps.experiment.data.preprocess, steps.config)
         except UserError as error:
             peers[name] = {'missing': str(error)}
     rates = {name: np.zeros(1 + rounds) for name in sources}
-    for turn in range(1 + rounds):  # in the first they start
+    for turn in range(1 + rounds):  # the first starts threads and processes
         for name, source in sources.items():
             rates[name][turn] = benchmark.images_per_second(source, seconds=1)
     ours, *others = (rate[1:] for rate in rates.values())
@@ -150,13 +152,14 @@ def _measure_input(
 def _measure_translation(
     ours: _Steps, batch: Mapping[str, np.ndarray], rounds: int
 ) -> dict[str, Any]:
-    """Tokens a second of both sentences, padding left out; and of decoders, compared to transformers'."""
+    """Measures steps and decoding of a translation model in tokens a second, without padding."""
     experiment = ours.experiment
     count = sum(int((batch[f'{side}_segment'] > 0).sum()) for side in ('source', 'target'))
     results = _in_turn(ours, {}, count, rounds)
     results |= {'unit': 'tokens', 'examples': f'{SENTENCE} + {SENTENCE} tokens'}
+    model: Any = experiment.model
     results['decoding'] = compare_decoders(
-        experiment.model,
+        model,
         ours.state.variables,
         batch_size=ours.config.batch_size,
         rounds=rounds,
@@ -170,12 +173,12 @@ def _in_turn(
     count: int,
     rounds: int,
 ) -> dict[str, Any]:
-    """Times of both steps, in turn with those of the peers and with a matrix product.
+    """Times both steps, in turn with those of the peers and with a matrix product.
 
     Args:
       ours: the steps.
       steps_of_peers: peer -> 'forward' and 'train_step'.
-      count: of what is in the batch, for rates.
+      count: images or tokens of the batch.
       rounds: how often each is timed.
     """
     config = ours.config

@@ -1,4 +1,4 @@
-"""The same Vision Transformer in other libraries, with the same weights, to be timed beside ours."""
+"""The same Vision Transformer in timm and transformers, with the same weights, for comparison."""
 
 import importlib
 import os
@@ -26,25 +26,25 @@ def steps_of_peer(
     config: ml_collections.ConfigDict,
     batch: Mapping[str, np.ndarray],
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """'forward' and 'train_step' -> what runs it on a batch and returns the logits [B, K].
+    """'forward' and 'train_step' -> a function that runs it on a batch and returns the logits [B, K].
 
-    Eager, on as many threads as there are cores to run on; the train step is cross-entropy, its gradient
-    and AdamW.
+    PyTorch runs in eager mode, with as many threads as there are cores. The train step consists of
+    cross-entropy, its gradient, and AdamW.
 
     Args:
       peer: one of `PEERS`.
-      model, variables: ours.
-      preprocess: that of the weights.
-      config: of the run, whose learning rate and weight decay the optimizer takes.
+      model, variables: of vitjax.
+      preprocess: of the weights.
+      config: of the run; gives the learning rate and weight decay.
       batch: 'image' [B, H, W, C] uint8 and 'label' [B].
 
     Raises:
-      UserError: the peer has no such model, it is not installed, or ours runs not in float32 on a CPU.
+      UserError: the peer has no such model or is not installed, or the run is not in float32 on a CPU.
     """
     if jax.default_backend() != 'cpu' or config.precision.compute != 'float32':
-        raise UserError('it is compared in float32 on a CPU only')
+        raise UserError('the comparison works in float32 on a CPU only')
     if not getattr(model, 'num_classes', 0):
-        raise UserError(f'a {type(model).__name__} is not compared, only models of classes')
+        raise UserError(f'{type(model).__name__} cannot be compared, only models that classify')
     torch, library = import_peer('torch'), import_peer(peer)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     weights_format, read = PEERS[peer]
@@ -88,12 +88,12 @@ def _read_transformers(transformers: ModuleType, folder: str) -> tuple[Any, Call
     return model, lambda images: model(images).logits
 
 
-# Package -> the format that it reads, and what makes of a folder the model and its logits.
+# Package -> the weight format that it reads, and a function (package, folder) -> model, logits function.
 PEERS = {'timm': ('timm', _read_timm), 'transformers': ('huggingface', _read_transformers)}
 
 
 def import_peer(name: str) -> ModuleType:
-    """A package that this library measures itself by, and that nothing else in it needs."""
+    """Imports a package that is used for comparison only; UserError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:

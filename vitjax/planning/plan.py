@@ -1,9 +1,9 @@
-"""What a training step takes on hardware that is not here: memory, FLOPs, traffic and time.
+"""Memory, FLOPs, traffic and time of a train step on hardware that is not attached.
 
-The step is compiled as it would be for training. Its time is estimated as that of a roofline (Williams et
-al. 2009): the longest of what matrix products, memory traffic, collectives and the network between
-slices or machines take at the rates that their makers state, as if they overlapped fully and all links
-were busy. Measured steps are slower.
+The step is compiled as for training. Its time is a roofline estimate (Williams et al. 2009): the longest of
+the times of matrix products, memory traffic, collectives and the network between slices or machines, each
+at its specified peak rate, as if all of them overlapped fully and all links were busy. Measured steps are
+slower.
 """
 
 import dataclasses
@@ -16,24 +16,24 @@ from vitjax.planning.flops import count_jaxpr
 from vitjax.planning.hlo import Program
 from vitjax.planning.topologies import Topology
 
-# bfloat16 products that a product of two float32 matrices takes at each precision.
+# Precision -> number of bfloat16 matrix products that a float32 product is made of.
 _PASSES = {'default': 1, 'high': 3, 'highest': 6}
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one step takes.
+    """The cost of one train step.
 
     Attributes:
       flops: of matrix products and convolutions, on all devices together.
-      needed, limit: bytes a device that the step takes, and that there are.
-      memory: `needed` by what holds them, empty where the compiler refuses a step that does not fit.
-      collectives: bytes that a device sends, by kind; what TPUs send to other slices is not in them.
-      network: bytes that a device sends to other slices or, of GPUs, machines.
+      needed, limit: bytes of a device's memory that the step needs, and that are available.
+      memory: `needed` by purpose; empty if the compiler refused a step that does not fit.
+      collectives: kind -> bytes that a device sends, without those between slices of TPUs.
+      network: bytes that a device sends to other slices of TPUs, or other machines of GPUs.
       memory_traffic: bytes that a device reads and writes.
-      seconds: that each resource takes at its full rate.
-      unknown_loops: loops whose length could not be told; they count once.
+      seconds: resource -> time at its peak rate.
+      unknown_loops: names of loops with an unknown trip count; they are counted once.
     """
 
     flops: int
@@ -52,19 +52,19 @@ class Plan:
 
     @property
     def bound(self) -> str | None:
-        """What takes longest."""
-        return max(self.seconds, key=self.seconds.get) if self.seconds else None
+        """The resource that takes longest."""
+        return max(self.seconds, key=self.seconds.__getitem__) if self.seconds else None
 
     @property
     def step_time(self) -> float | None:
-        """Seconds a step, by the estimate."""
+        """Estimated seconds of a step."""
         return max(self.seconds.values(), default=None)
 
 
 def plan_step(experiment: Any, topology: Topology) -> Plan:
-    """Compiles the training step of an `Experiment` that was made for the devices of a topology.
+    """Compiles the train step of an `Experiment` whose mesh has the devices of a topology.
 
-    A step that does not fit into the memory is a result, not an error.
+    For a step that does not fit into memory it returns a plan whose `fits` is False.
     """
     step = experiment.train_step()
     arguments = (experiment.abstract_state, experiment.abstract_batch())
@@ -82,18 +82,18 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
     memory = {
         'arguments': stats.argument_size_in_bytes,
         'temporaries': stats.temp_size_in_bytes,
-        # The new state takes the place of the old one, which is given away.
+        # The old state is donated, so the new one uses its memory.
         'output': stats.output_size_in_bytes - stats.alias_size_in_bytes,
         'program': stats.generated_code_size_in_bytes,
     }
     needed, limit = sum(memory.values()), int(topology.device_memory)
-    if needed > limit:  # compilers for GPUs and for several slices do not mind
+    if needed > limit:  # compilers for GPUs and for several slices do not check it
         return Plan(flops, needed, limit, memory)
     program = Program(compiled.as_text())
     passes = 1 if experiment.compute == 'bfloat16' else _PASSES[experiment.matmul]
     collectives, traffic = program.collective_bytes(), program.memory_bytes()
     network = program.network_bytes(topology.devices_a_slice) if topology.slices > 1 else 0
-    # What GPUs send to other machines is a part of their collectives.
+    # GPUs send to other machines within their collectives.
     inside = sum(collectives.values()) - (network if topology.chip.target else 0)
     return Plan(
         flops=flops,
@@ -111,20 +111,20 @@ def plan_step(experiment: Any, topology: Topology) -> Plan:
 def roofline(
     topology: Topology, flops: float, memory: float, sent: float, network: float = 0
 ) -> dict[str, float]:
-    """Seconds that each resource takes at its full rate.
+    """Resource -> seconds at its peak rate.
 
     Args:
       topology: the chips.
-      flops: bfloat16 operations on all devices together.
+      flops: bfloat16 operations of all devices together.
       memory: bytes that a device reads and writes.
-      sent: bytes that a device sends over the links within a slice or machine.
-      network: bytes that it sends between slices or machines, of which there may be one.
+      sent: bytes that a device sends within its slice or machine.
+      network: bytes that a device sends to other slices or machines.
     """
     chip = topology.chip
     seconds = {
         'compute': flops / topology.chips / chip.flops,
         'memory': memory * chip.devices / chip.memory_bandwidth,
-        # A chip alone has no links and sends nothing.
+        # A single chip has no links and sends nothing.
         'interconnect': sent and sent * chip.devices / topology.interconnect,
     }
     if topology.slices > 1:
@@ -133,12 +133,12 @@ def roofline(
 
 
 def used_and_limit(message: str) -> tuple[int, int]:
-    """Bytes that the compiler would need and those it has, from its error.
+    """Reads the needed and the available bytes from an out-of-memory error of the compiler.
 
     >>> used_and_limit('Ran out of memory in memory space hbm. Used 26.5G of 15.75G hbm.')
     (28454158336, 16911433728)
     """
-    # Used 26.5G of 15.75G; where temporaries alone are too much: (49.85G) exceeds available HBM (15.75G)
+    # Used 26.5G of 15.75G; or, if the temporaries alone do not fit: (49.85G) exceeds available HBM (15.75G)
     size, between = r'([\d.]+)([KMG]?)', r'(?: of |\) exceeds available \w+ \()'
     match = re.search(f'{size}{between}{size}', message)
     if not match:
@@ -149,7 +149,7 @@ def used_and_limit(message: str) -> tuple[int, int]:
 
 
 def meshes(devices: int, slices: int = 1) -> Iterator[dict[str, int]]:
-    """The meshes that a search tries: copies alone, parameters cut over a slice, and a part of both."""
+    """Meshes that a search tries: data parallelism, FSDP over a slice, and mixtures, with tensor 1 and 2."""
     in_slice = devices // slices
     for tensor in (1, 2):
         sizes = {1, in_slice // tensor, 2 ** (int(math.log2(in_slice)) // 2)}

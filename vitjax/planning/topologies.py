@@ -1,8 +1,8 @@
-"""Accelerators that a training step can be planned for: what they can do, and their names.
+"""Accelerators that a train step can be planned for: names, and specifications.
 
-A topology of TPUs is written as its maker's tools take it, by the shape of its chips (`v5e:4x4`,
-`v5p:2x2x2`) or by the name under which it is rented (`v5litepod-16`, `v6e-8`; for v4, v5p and tpu7x the
-number counts cores, two a chip: `v5p-8` is four chips). GPUs are those of a machine: `h100x8`.
+A topology of TPUs is written as a chip and a shape (`v5e:4x4`, `v5p:2x2x2`), or as Google Cloud's accelerator
+type (`v5litepod-16`, `v6e-8`; for v4, v5p and tpu7x the number counts cores, two a chip, so `v5p-8` has four
+chips). GPUs are written as type and number in a machine: `h100x8`.
 """
 
 import dataclasses
@@ -11,24 +11,25 @@ import os
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from vitjax.errors import UserError, one_line, unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one chip can do, as its maker states it.
+    """Specification of a chip, as published by its maker.
 
     Attributes:
       flops: bfloat16 operations a second.
-      memory: bytes that a program can have.
+      memory: bytes available to a program.
       memory_bandwidth: bytes a second.
       link: bytes a second that a TPU sends to one neighbour, or a GPU over all of NVLink.
       network: bytes a second that a chip sends to other slices or machines.
-      shapes: arrangements of chips that are rented.
-      devices: of JAX, in a chip.
-      cores: in a chip, as names such as v5p-8 count them.
-      target: what the compiler has to know of a GPU; None for a TPU.
+      shapes: shapes of chips that can be rented.
+      devices: number of JAX devices of a chip.
+      cores: number of cores of a chip, as names such as v5p-8 count them.
+      target: description of a GPU for the compiler; None for a TPU.
     """
 
     flops: float
@@ -39,11 +40,11 @@ class Chip:
     shapes: tuple[str, ...]
     devices: int = 1
     cores: int = 1
-    target: dict[str, float] | None = None
+    target: dict[str, Any] | None = None
 
 
 def _gpu(capability: int, cores: int, lanes: int, clock: float, cache: int, shared: int) -> dict:
-    """What the compiler has to know of a GPU, by the names of XLA's GpuDeviceInfoProto."""
+    """Description of a GPU for the compiler, with the field names of XLA's GpuDeviceInfoProto."""
     return {
         'cuda_compute_capability': {'major': capability},
         'core_count': cores,
@@ -67,11 +68,11 @@ def _gpu(capability: int, cores: int, lanes: int, clock: float, cache: int, shar
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 _CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8', '8x8x16')
 
-# Memory: what libtpu 0.0.42.1 has for a program, as it says when it refuses one; it keeps some for itself.
-# FLOPs and the bandwidth of memory: https://docs.cloud.google.com/tpu/docs/ v5e, v5p, v6e and tpu7x; for v4,
-# and the bandwidth of tpu7x: https://jax-ml.github.io/scaling-book/tpus/, "TPU Specs". That has the rates
-# of the links, too, one way. What joins slices is the data centre's network: 25 Gb/s a chip of v5e, 50 of
-# v5p (and taken for v4), 100 of v6e and tpu7x.
+# Memory: the limit in the out-of-memory errors of libtpu 0.0.42.1, which reserves a part for itself.
+# FLOPs and memory bandwidth: https://docs.cloud.google.com/tpu/docs/ v5e, v5p, v6e and tpu7x; for v4,
+# and the memory bandwidth of tpu7x: https://jax-ml.github.io/scaling-book/tpus/, "TPU Specs", which also has
+# the one-way rates of the links. Slices are connected by the data centre network: 25 Gb/s a chip of v5e, 50
+# of v5p (also assumed for v4), 100 of v6e and tpu7x.
 CHIPS = {
     'v4': Chip(275e12, 30.75 * 2**30, 1.2e12, 45e9, 6.25e9, _CUBES, cores=2),
     'v5e': Chip(197e12, 15.75 * 2**30, 0.819e12, 45e9, 3.125e9, _FLAT),
@@ -85,11 +86,12 @@ _A100 = _gpu(8, 108, 64, 1.41, 40 * 2**20, 164 * 2**10)
 _H100 = _gpu(9, 132, 128, 1.98, 50 * 2**20, 228 * 2**10)
 _B200 = _gpu(10, 148, 128, 1.965, 132644864, 228 * 2**10)
 
-# NVIDIA's data sheets of the SXM modules: bfloat16 without sparsity, memory and its bandwidth, and half of
-# NVLink's rate, which counts both ways. https://www.nvidia.com/en-us/data-center/ a100, h100, h200 and hgx.
-# Between machines: one network card a GPU, of 200 Gb/s in a DGX A100, 400 in the later ones.
-# What the compiler has to know, and the memory of A100, H100 and B200 in bytes, is as XLA's own
-# descriptions of these GPUs have it (xla/backends/gpu/target_config/specs).
+# NVIDIA's data sheets of the SXM modules (https://www.nvidia.com/en-us/data-center/ a100, h100, h200, hgx):
+# bfloat16 without sparsity, memory and its bandwidth, and half of NVLink's rate, which counts both
+# directions.
+# Between machines: one network card a GPU, with 200 Gb/s in a DGX A100 and 400 Gb/s in later ones.
+# Descriptions for the compiler, and the memory of A100, H100 and B200 in bytes, are those in XLA
+# (xla/backends/gpu/target_config/specs).
 CHIPS |= {
     'a100': Chip(312e12, 85100068864, 2.039e12, 300e9, 25e9, _MACHINE, target=_A100),
     'h100': Chip(989e12, 84942979072, 3.35e12, 450e9, 50e9, _MACHINE, target=_H100),
@@ -101,7 +103,7 @@ _ALIASES = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'v7x': 'tpu7x', 'trillium': 'v6
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips in a row, a square or a cube, a number of times."""
+    """A kind of chip, the shape of a slice such as '4x4' (or GPUs of a machine), and the number of slices."""
 
     kind: str
     shape: str
@@ -117,7 +119,7 @@ class Topology:
 
     @property
     def device_memory(self) -> float:
-        """Bytes of one of JAX's devices."""
+        """Bytes of memory of a JAX device."""
         return self.chip.memory / self.chip.devices
 
     @property
@@ -128,8 +130,8 @@ class Topology:
     def interconnect(self) -> float:
         """Bytes a second that a chip sends within its slice over all its links, on average.
 
-        The sides of a slice are rings where the slice is made of cubes of 4x4x4, or where a flat one
-        takes a pod's whole side of 16; elsewhere chips at the ends of a side have one neighbour less.
+        The sides of a slice are rings if the slice consists of cubes of 4x4x4, or if a flat slice spans the
+        whole side of 16 of a pod; otherwise chips at the ends of a side have one neighbour less.
         """
         if self.chip.target:
             return self.chip.link
@@ -148,12 +150,12 @@ def _sides(shape: str) -> tuple[int, ...]:
 
 
 def _whole_cubes(sides: tuple[int, ...]) -> bool:
-    """Whether a slice is made of cubes of 4x4x4."""
+    """Whether a slice consists of cubes of 4x4x4."""
     return len(sides) == 3 and all(side % 4 == 0 for side in sides)
 
 
 def parse_topology(name: str, slices: int = 1) -> Topology:
-    """Reads a topology's name.
+    """Parses the name of a topology.
 
     >>> str(parse_topology('v5litepod-16')), str(parse_topology('v5p-8', slices=2))
     ('v5e:4x4', '2 x v5p:2x2x1')
@@ -161,7 +163,7 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
     'h100x8'
 
     Raises:
-      UserError: no such chip or arrangement; it names those there are.
+      UserError: unknown chip or shape; the message lists the known ones.
     """
     match = re.fullmatch(r'([a-z0-9]+?)[:x-](\d+(?:x\d+)*)', name.strip().lower())
     if not match:
@@ -194,26 +196,30 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
 
 
 def compile_only() -> None:
-    """Keeps JAX off the accelerators that are here; call it before JAX looks for devices."""
+    """Keeps JAX from using attached accelerators; call it before JAX initialises its backends."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
-    os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # else the TPU's library asks the cloud what it runs on
-    os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # plans do not lock the TPU, nor each other, out
-    # Triton's matrix products are tuned on the GPU itself.
+    os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # libtpu must not query the metadata server
+    os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = (
+        '1'  # several plans, or a plan and a run, at the same time
+    )
+    # Triton's matrix products need a GPU for autotuning.
     flags = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_enable_triton_gemm=false'.strip()
-    # That there is no TPU and no driver of a GPU here is no news.
+    # Silences warnings about the missing TPU and GPU driver.
     os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-    os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')  # of the host, which has none
+    os.environ.setdefault(
+        'TPU_ACCELERATOR_TYPE', 'v5litepod-4'
+    )  # the host has no TPU that would set it
     os.environ.setdefault('TPU_STDERR_LOG_LEVEL', '3')
     os.environ.setdefault('TPU_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 
 
 def devices(topology: Topology) -> Sequence:
-    """The devices of a topology, for which can be compiled but not run.
+    """Devices of a topology, for compilation only.
 
     Raises:
-      UserError: the compiler is not installed, or refuses the topology.
+      UserError: the compiler is not installed, or rejects the topology.
     """
     gpu = topology.chip.target is not None
     modules = ('jax_cuda12_plugin', 'jax_cuda13_plugin') if gpu else ('libtpu',)
@@ -233,11 +239,14 @@ def devices(topology: Topology) -> Sequence:
 
 
 def _tpu_options(topology: Topology) -> dict:
-    options = {'platform': 'tpu', 'topology_name': f'{topology.kind}:{topology.shape}'}
+    options: dict[str, Any] = {
+        'platform': 'tpu',
+        'topology_name': f'{topology.kind}:{topology.shape}',
+    }
     if topology.slices > 1:
         options['num_slices'] = topology.slices
     if topology.kind == 'v4':
-        options['chip_config_name'] = 'megacore'  # both cores of a chip as one device, as in use
+        options['chip_config_name'] = 'megacore'  # both cores of a chip are one device
     if topology.shape == '1x1':
         options['chips_per_host_bounds'] = (1, 1, 1)
     return options
@@ -245,7 +254,7 @@ def _tpu_options(topology: Topology) -> dict:
 
 def _gpu_options(topology: Topology) -> dict:
     chip = topology.chip
-    info = chip.target | {
+    info = (chip.target or {}) | {
         'memory_bandwidth': int(chip.memory_bandwidth),
         'device_memory_size': int(chip.memory),
     }
@@ -259,12 +268,12 @@ def _gpu_options(topology: Topology) -> dict:
         'platform': 'cuda',
         'topology_name': topology.kind,
         'target_config': _text_proto(description),
-        'topology': f'{topology.slices}x1x{topology.shape}',  # slices, hosts of each, GPUs of each
+        'topology': f'{topology.slices}x1x{topology.shape}',  # machines, hosts of each, GPUs of each
     }
 
 
 def _text_proto(fields: dict) -> str:
-    """A message as protocol buffers write it in text."""
+    """A message in the text format of protocol buffers."""
     return ' '.join(
         f'{name} {{ {_text_proto(value)} }}' if isinstance(value, dict) else f'{name}: {value}'
         for name, value in fields.items()
