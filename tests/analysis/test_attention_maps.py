@@ -26,7 +26,7 @@ def initialised(model):
     return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), x.dtype), shapes), images
 
 
-def test_rollout_of_uniform_attention_keeps_of_a_token_what_the_residual_stream_carries():
+def test_attention_rollout_of_uniform_attention():
     depth, tokens = 3, 4
     attention = jnp.full((depth, 1, 2, tokens, tokens), 1 / tokens)
     kept = 0.5**depth
@@ -34,7 +34,7 @@ def test_rollout_of_uniform_attention_keeps_of_a_token_what_the_residual_stream_
     np.testing.assert_allclose(attention_rollout(attention)[0], expected, rtol=1e-6)
 
 
-def test_rollout_goes_from_the_first_block_to_the_last():
+def test_attention_rollout_multiplies_from_the_first_block_to_the_last():
     # The first block brings token 2 to token 1, the second token 1 to token 0.
     moves = jnp.zeros((2, 3, 3)).at[0].set(jnp.eye(3)[jnp.array([0, 2, 2])])
     moves = moves.at[1].set(jnp.eye(3)[jnp.array([1, 1, 2])])
@@ -54,7 +54,7 @@ def test_rollout_goes_from_the_first_block_to_the_last():
         (dict(pooling='cls', distillation='head'), [1 / 2, 1 / 2] + [0] * 6),
     ],
 )
-def test_a_map_is_what_reaches_the_pooled_vector(options, pooled):
+def test_attention_maps_equal_the_contribution_to_the_pooled_vector(options, pooled):
     model = create_model('vit', **PIXELS, **options)
     variables, images = initialised(model)
     found = attention_maps(model, variables, images)
@@ -68,7 +68,7 @@ def test_a_map_is_what_reaches_the_pooled_vector(options, pooled):
 
 
 @pytest.mark.parametrize('num_registers', [0, 2])
-def test_attention_pooling_looks_as_its_probe_does(num_registers):
+def test_attention_maps_with_map_pooling_follow_the_probe(num_registers):
     model = create_model('vit', **PIXELS, pooling='map', num_registers=num_registers)
     variables, images = initialised(model)
     # Without keys all tokens are alike to the probe: the same as their mean.
@@ -91,7 +91,7 @@ def test_attention_pooling_looks_as_its_probe_does(num_registers):
         ('cnn', dict(image_size=(6, 9), widths=(4, 6), stage_depth=1, spatial_attention='sigmoid')),
     ],
 )  # fmt: skip
-def test_of_every_kind_of_model_maps_lie_over_the_image(name, options):
+def test_attention_maps_cover_the_image_for_every_kind_of_model(name, options):
     model = create_model(name, **options)
     variables, images = initialised(model)
     maps = jax.jit(lambda v, x: attention_maps(model, v, x))(variables, images)
@@ -102,7 +102,7 @@ def test_of_every_kind_of_model_maps_lie_over_the_image(name, options):
         assert (np.asarray(look) >= 0).all()
 
 
-def test_a_map_of_a_padded_hybrid_lies_where_its_patches_do():
+def test_attention_maps_of_a_padded_hybrid_are_aligned_with_patches():
     # Its last map has 3 places, which patches of 2 cover with one place of padding behind them.
     options = dict(image_size=12, patch_size=8, stem_depths=(), stem_width=8, pad=True)
     model = create_model('vit', **SIZES, **options)
@@ -113,7 +113,7 @@ def test_a_map_of_a_padded_hybrid_lies_where_its_patches_do():
     assert found[0, 7] > 0.5 > found[0, 8]  # the first patch ends at 8
 
 
-def test_of_a_cnn_a_map_is_the_importance_of_the_pixels():
+def test_attention_maps_of_a_cnn_are_its_spatial_attention():
     options = dict(widths=(4, 6), attention_maps=2, spatial_attention='softmax')
     model = create_model('cnn', image_size=8, **options)
     variables, images = initialised(model)
@@ -146,7 +146,7 @@ class Own(Silent):
         return self.inner.pooling_weights(features)
 
 
-def test_a_model_of_another_package_that_has_the_methods():
+def test_attention_maps_accept_any_model_with_the_methods():
     variables, images = initialised(Own())
     found = attention_maps(Own(), variables, images)
     inner = {'params': variables['params']['inner']}
@@ -167,7 +167,7 @@ class Blind(Own):
         (Blind(), r'features\(attention=True\) of Blind returns no attention'),
     ],
 )
-def test_a_model_without_attention(model, message):
+def test_attention_maps_refuse_a_model_without_attention(model, message):
     with pytest.raises(ValueError, match=message):
         attention_maps(model, *initialised(model))
 
@@ -192,12 +192,12 @@ def test_pooling_weights_sum_to_one(options):
         ),
     ],
 )
-def test_what_a_model_lacks_is_named(analysis, needed):
+def test_attention_maps_name_missing_methods(analysis, needed):
     with pytest.raises(ValueError, match=f'needs {needed}, which Dense lacks'):
         analysis(nn.Dense(3))
 
 
-def test_the_picture_has_a_row_an_image(tmp_path):
+def test_draw_attention_draws_a_row_for_each_image(tmp_path):
     model = create_model('vit', **SIZES, image_size=(4, 8), patch_size=2)
     variables, _ = initialised(model)
     preprocess = Preprocess((4, 8), 3, 1.0, (0.5,), (0.5,))

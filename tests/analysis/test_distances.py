@@ -47,7 +47,7 @@ class TestByHand:
 
 
 @pytest.mark.parametrize('prefix', [0, 1])
-def test_uniform_attention_gives_the_mean_distance_of_pairs(prefix):
+def test_attention_distance_of_uniform_attention_is_the_mean_of_pairs(prefix):
     grid, patch = (3, 4), (2, 5)
     tokens = prefix + 12
     got = attention_distance(
@@ -59,7 +59,7 @@ def test_uniform_attention_gives_the_mean_distance_of_pairs(prefix):
 @pytest.mark.parametrize(
     ('axis', 'steps', 'side'), [(0, 1, 6), (1, 1, 2), (1, 2, 2 * 2)], ids=['down', 'right', 'two']
 )
-def test_a_shift_gives_the_side_of_the_patches(axis, steps, side):
+def test_attention_distance_of_a_shift_is_the_patch_size(axis, steps, side):
     """Those at the border look back, as far."""
     grid, patch = (2, 4), (6, 2)
     attention = np.zeros((8, 8))
@@ -70,7 +70,7 @@ def test_a_shift_gives_the_side_of_the_patches(axis, steps, side):
     np.testing.assert_allclose(attention_distance(of_all(attention), grid, patch), side)
 
 
-def test_weights_of_the_prefix_do_not_matter():
+def test_attention_distance_ignores_prefix_tokens():
     grid, patch = (2, 3), 4
     without = random_attention(6)
     attention = random_attention(8, seed=1)
@@ -81,19 +81,19 @@ def test_weights_of_the_prefix_do_not_matter():
     np.testing.assert_allclose(got, attention_distance(without, grid, patch), rtol=1e-5)
 
 
-def test_queries_that_see_the_prefix_alone_are_left_out():
+def test_attention_distance_ignores_queries_that_attend_to_the_prefix_only():
     attention = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]])  # a class token and two patches
     np.testing.assert_allclose(attention_distance(of_all(attention), (1, 2), 7, prefix=1), 7)
 
 
-def test_a_head_that_sees_the_prefix_alone_has_no_distance():
+def test_attention_distance_is_nan_for_a_head_that_attends_to_the_prefix_only():
     attention = random_attention(5)
     attention[:, :, 2] = np.eye(1, 5)
     distance = attention_distance(attention, (2, 2), 4, prefix=1)
     np.testing.assert_array_equal(np.isnan(distance), [[False, False, True, False]] * LAYERS)
 
 
-def test_heads_layers_and_images_stand_for_themselves():
+def test_attention_distance_of_heads_layers_and_images_is_independent():
     attention = random_attention(6)
     got = attention_distance(attention, (2, 3), 4)
     heads, layers, images = [2, 0, 3, 1], [1, 0], [1, 2, 0]
@@ -105,6 +105,6 @@ def test_heads_layers_and_images_stand_for_themselves():
     np.testing.assert_allclose(np.mean(each, axis=0), got, rtol=1e-6)
 
 
-def test_tokens_must_fit_the_grid():
+def test_attention_distance_refuses_a_grid_of_another_size():
     with pytest.raises(ValueError, match='over 7 tokens, but prefix 0 and a grid of 2x3 make 6'):
         attention_distance(random_attention(7), (2, 3), 4)

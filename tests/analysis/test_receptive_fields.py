@@ -77,7 +77,7 @@ def stacks(draw):
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(stacks())
-def test_gradients_reach_just_the_theoretical_field(model):
+def test_receptive_field_equals_the_support_of_the_gradient(model):
     check(model)
 
 
@@ -91,7 +91,7 @@ SUBSAMPLING = Window((1, 1), (2, 2))
         (Window((3, 3), (1, 1)), SUBSAMPLING, Window((2, 4), (2, 1))),
     ],
 )
-def test_gradients_reach_no_further_where_pixels_are_skipped(layers):
+def test_receptive_field_bounds_the_gradient_if_pixels_are_skipped(layers):
     check(Stack((21, 30), layers))
 
 
@@ -108,7 +108,7 @@ def test_gradients_reach_no_further_where_pixels_are_skipped(layers):
         (224, [(7, 2), (3, 2)], [7, 11], [2, 4], [1, 3]),
     ],
 )
-def test_worked_examples(image_size, layers, sizes, strides, offsets):
+def test_receptive_field_of_worked_examples(image_size, layers, sizes, strides, offsets):
     model = Stack((image_size,) * 2, tuple(Window((k, k), (s, s)) for k, s in layers))
     entries = receptive_field(model)
     assert [entry.size for entry in entries] == [(size, size) for size in sizes]
@@ -117,7 +117,7 @@ def test_worked_examples(image_size, layers, sizes, strides, offsets):
     assert all(entry.effective is None and entry.effective_size is None for entry in entries)
 
 
-def test_layers_that_features_leaves_out_have_no_effective_field():
+def test_receptive_field_has_no_effective_field_of_other_layers():
     model = Stack((6, 8), (Window((3, 3), (1, 1)),) * 3, stem=1)
     first, *others = receptive_field(model, {}, ones(model))
     whole = receptive_field(model.copy(stem=0), {}, ones(model))
@@ -127,7 +127,7 @@ def test_layers_that_features_leaves_out_have_no_effective_field():
         np.testing.assert_array_equal(entry.effective, same.effective)
 
 
-def test_a_pixel_counts_from_a_share_of_the_greatest():
+def test_effective_size_counts_pixels_above_the_threshold():
     """Box after box tends to a Gaussian: the share of the field that counts shrinks (section 2)."""
     model = Stack((19, 19), (Window((3, 3), (1, 1)),) * 9)
     shares = [
@@ -138,7 +138,7 @@ def test_a_pixel_counts_from_a_share_of_the_greatest():
     assert shares[-1] < 0.6
 
 
-def test_after_a_layer_that_sees_the_whole_map_so_does_every_other():
+def test_receptive_field_stays_the_image_after_a_global_layer():
     windows = Window((4, 2), (4, 2)), Window(None, (1, 1)), Window((3, 3), (2, 2))
     patches, *others = receptive_field(Stack((16, 10), windows))
     assert patches.size == (4, 2)
@@ -147,7 +147,7 @@ def test_after_a_layer_that_sees_the_whole_map_so_does_every_other():
 
 
 @pytest.mark.parametrize('given', ['variables', 'images'])
-def test_variables_and_images_come_together(given):
+def test_receptive_field_needs_both_variables_and_images(given):
     model = Stack((4, 4), (Window((3, 3), (1, 1)),))
     with pytest.raises(ValueError, match='both variables and images'):
         receptive_field(model, **{given: ones(model)})
@@ -173,7 +173,7 @@ def randomly(model, change=lambda params: params):
         ('resnet', dict(image_size=(33, 20), stage_depths=(1, 1), width=4)),
     ],
 )
-def test_convolutional_networks_see_no_further(name, overrides):
+def test_receptive_field_bounds_the_gradient_of_cnns(name, overrides):
     model = create_model(name, **overrides)
     for entry in randomly(model):
         if entry.effective is None:
@@ -188,7 +188,7 @@ def test_convolutional_networks_see_no_further(name, overrides):
 
 
 @pytest.mark.parametrize(('name', 'size'), [('resnet18', 435), ('resnet50', 427)])
-def test_residual_networks_by_hand(name, size):
+def test_receptive_field_of_resnets_equals_values_by_hand(name, size):
     """Root 11; 3x3 convolutions add twice the stride at which they look: 4, 8, 16, 32."""
     *_, last = receptive_field(create_model(name))
     assert last.size == (size, size)
@@ -204,7 +204,7 @@ HYBRID = VIT | dict(image_size=(32, 48), patch_size=16, stem_depths=(1, 1), stem
     [VIT, VIT | dict(pooling='mean', scan=True), VIT | dict(num_registers=2), HYBRID],
     ids=['class token', 'mean', 'registers', 'hybrid'],
 )
-def test_a_vision_transformer_sees_the_whole_from_the_first_block_on(overrides):
+def test_receptive_field_of_a_vit_is_the_image(overrides):
     model = create_model('vit', **overrides)
     *before, first, second = randomly(model)
     assert all(entry.effective is None for entry in before)
@@ -216,7 +216,7 @@ def test_a_vision_transformer_sees_the_whole_from_the_first_block_on(overrides):
 
 
 @pytest.mark.parametrize('prefix', [{}, dict(num_registers=3), dict(pooling='mean')])
-def test_patches_of_a_vision_transformer(prefix):
+def test_receptive_field_of_the_patches_of_a_vit(prefix):
     model = create_model('vit', **VIT | prefix)
     patches, *_ = receptive_field(model)
     assert (patches.name, patches.size) == ('patches', (4, 3))
@@ -229,7 +229,7 @@ def test_patches_of_a_vision_transformer(prefix):
         assert extent(entry.effective > 0) == [(4, 7), (6, 8)]  # the middle one of 3x5
 
 
-def test_layers_of_a_hybrid():
+def test_receptive_field_of_the_layers_of_a_hybrid():
     layers = receptive_field(create_model('vit', **HYBRID))
     assert [(entry.name, *entry.size, *entry.stride, *entry.offset) for entry in layers] == [
         ('root', 11, 11, 4, 4, 3, 3),

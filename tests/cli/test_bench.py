@@ -27,7 +27,7 @@ def measured():
     return json.loads('\n'.join(printed))
 
 
-def test_what_is_measured(measured):
+def test_bench_json_has_all_measurements(measured):
     assert measured['model'] == 'vit'
     assert measured['image_size'] == [8, 8]
     assert measured['batch_size'] == 2
@@ -50,7 +50,7 @@ def test_what_is_measured(measured):
     assert measured['peers'].keys() == {'timm', 'transformers'}
 
 
-def test_table(measured, monkeypatch, capsys):
+def test_bench_table(measured, monkeypatch, capsys):
     asked = []
 
     def measure(config, steps, with_input):
@@ -83,7 +83,7 @@ def test_table(measured, monkeypatch, capsys):
     ]
 
 
-def test_table_beside_peers(measured, monkeypatch, capsys):
+def test_bench_table_compares_with_peers(measured, monkeypatch, capsys):
     middle = {'median': 2.0, 'spread': 0.25}
     beside = {'is': 'timm 1', 'largest_difference': 2.6e-7}
     times = {'peers': {'timm': {'seconds': middle, 'ratio': middle}}}
@@ -110,12 +110,12 @@ def test_table_beside_peers(measured, monkeypatch, capsys):
         (['--config.model.dept=3'], "'dept'; did you mean 'depth'?"),
     ],
 )
-def test_mistakes(words, message, capsys):
+def test_bench_reports_a_mistake_in_one_line(words, message, capsys):
     assert main(['bench', *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_masked_autoencoder(monkeypatch, capsys):
+def test_bench_of_a_masked_autoencoder(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, 'seconds_to_import', lambda names, _: dict.fromkeys(names, 0.5))
     decoder = [f'--config.model.decoder_{name}' for name in ('width=8', 'depth=1', 'num_heads=2')]
     assert main(['bench', *TINY, *decoder, '--model', 'mae', '--no_input', '--json']) == 0
@@ -134,7 +134,7 @@ TRANSLATOR = [
 ]
 
 
-def test_a_translator(monkeypatch, capsys):
+def test_bench_of_a_translation_model(monkeypatch, capsys):
     def measure(names, rounds):
         del rounds
         return dict.fromkeys(names, 0.5)

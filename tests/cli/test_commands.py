@@ -40,7 +40,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(('arguments', 'message'), MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(
+def test_commands_report_a_mistake_in_one_line_with_exit_code_2(
     recipe, tmp_path, monkeypatch, command, arguments, message
 ):
     # A mistake must be found before anything is compiled.
@@ -61,7 +61,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         (['trian'], ": error: argument COMMAND: invalid choice: 'trian' (choose from "),
     ],
 )
-def test_a_mistake_in_the_arguments_is_one_line_too(words, message, capsys):
+def test_argument_errors_are_one_line(words, message, capsys):
     with pytest.raises(SystemExit, match='2'):
         main(words)
     (line,) = capsys.readouterr().err.splitlines()
@@ -79,7 +79,9 @@ def test_a_mistake_in_the_arguments_is_one_line_too(words, message, capsys):
         ('--distributed --coordinator h:1 --num_processes 2 --process_id 2', 'not 2 of 2'),
     ],
 )
-def test_a_mistake_about_processes(recipe, tmp_path, command, monkeypatch, words, message):
+def test_train_checks_the_options_of_distributed(
+    recipe, tmp_path, command, monkeypatch, words, message
+):
     def initialize(*_):
         raise ValueError('coordinator_address should be defined.')
 
@@ -89,7 +91,7 @@ def test_a_mistake_about_processes(recipe, tmp_path, command, monkeypatch, words
     assert message in err
 
 
-def test_a_batch_that_does_not_divide_over_the_devices(recipe, vitjax, tmp_path):
+def test_train_refuses_a_batch_that_does_not_divide_over_devices(recipe, vitjax, tmp_path):
     arguments = ('--config', recipe, '--workdir', tmp_path, '--config.batch_size=12')
     code, _, err = vitjax('train', *arguments, devices=8)
     assert code == 2
@@ -116,7 +118,7 @@ def assert_same_result(run, text, rtol):
     assert found == pytest.approx(expected, rel=rtol)
 
 
-def test_eval_says_what_training_said(run, vitjax):
+def test_eval_prints_the_metrics_of_the_training_run(run, vitjax):
     code, out, err = vitjax('eval', '--workdir', run)
     assert code == 0, err
     assert_same_result(run, out, rtol=1e-6)
@@ -129,7 +131,7 @@ def test_eval_counts_every_example_once(run, batch_size, command):
     assert_same_result(run, out, rtol=1e-5)
 
 
-def test_eval_of_a_part(run, command):
+def test_eval_of_a_part_of_a_split(run, command):
     code, out, err = command('eval', '--workdir', run, '--split', 'train[:100]', '--step', 18)
     assert code == 0, err
     found = json.loads(out)
@@ -159,7 +161,7 @@ def test_eval_needs_no_training_data(run, command, tmp_path):
     assert json.loads(out)['examples'] < 360
 
 
-def test_predict_prints_a_line_an_image(run, vitjax, command, tmp_path):
+def test_predict_prints_a_line_for_each_image(run, vitjax, command, tmp_path):
     images = [next((run / 'examples').iterdir()), tmp_path / 'wide.png']
     Image.fromarray(np.zeros((20, 50, 4), np.uint8)).save(images[1])
     code, out, err = vitjax('predict', '--checkpoint', run, *images, '--top', 3)
@@ -175,7 +177,7 @@ def test_predict_prints_a_line_an_image(run, vitjax, command, tmp_path):
         assert sum(best['probability'] for best in found['top']) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_answers_for_the_images_that_it_can_read(run, command, tmp_path):
+def test_predict_continues_after_an_unreadable_image(run, command, tmp_path):
     good = next((run / 'examples').iterdir())
     other, damaged = tmp_path / 'other.png', tmp_path / 'damaged.png'
     shutil.copy(good, other)
@@ -191,7 +193,7 @@ def test_predict_answers_for_the_images_that_it_can_read(run, command, tmp_path)
         assert len(err.splitlines()) == 2
 
 
-def test_predict_and_eval_mistakes(run, tmp_path, command):
+def test_predict_and_eval_report_a_mistake_in_one_line(run, tmp_path, command):
     text = tmp_path / 'text.png'
     text.write_text('no image')
     for arguments, message in [
@@ -210,7 +212,7 @@ def test_predict_and_eval_mistakes(run, tmp_path, command):
         assert len(err.splitlines()) == 1
 
 
-def test_eval_takes_any_devices_whatever_the_batch_of_training(run, tmp_path, vitjax):
+def test_eval_works_on_other_devices_than_training(run, tmp_path, vitjax):
     copy = shutil.copytree(run, tmp_path / 'run')
     config = json.loads((copy / 'config.json').read_text())
     (copy / 'config.json').write_text(json.dumps(config | {'batch_size': 18}))
@@ -219,14 +221,14 @@ def test_eval_takes_any_devices_whatever_the_batch_of_training(run, tmp_path, vi
     assert json.loads(out)['examples'] == 360
 
 
-def test_eval_takes_any_value_of_the_config(run, command):
+def test_eval_accepts_overrides_of_the_config(run, command):
     words = ('--config.data.eval_split=train[:9]', '--config.eval.batch_size=9')
     code, out, err = command('eval', '--workdir', run, *words)
     assert code == 0, err
     assert (json.loads(out)['split'], json.loads(out)['examples']) == ('train[:9]', 9)
 
 
-def test_eval_prints_json_of_what_is_no_number(run, command, monkeypatch):
+def test_eval_prints_null_for_values_that_are_not_finite(run, command, monkeypatch):
     numbers = {'loss': float('nan'), 'accuracy': 0.5}
     monkeypatch.setattr('vitjax.training.evaluate.SplitEvaluator.__call__', lambda *_: numbers)
     code, out, _ = command('eval', '--workdir', run)
@@ -235,7 +237,7 @@ def test_eval_prints_json_of_what_is_no_number(run, command, monkeypatch):
     assert json.loads(out)['loss'] is None
 
 
-def test_models_lists_what_matches(command):
+def test_models_lists_the_models_that_match(command):
     code, out, err = command('models', 'vit_ti??', '--json')
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
@@ -244,7 +246,7 @@ def test_models_lists_what_matches(command):
 
 
 @pytest.mark.parametrize('command', [[], ['train'], ['eval'], ['predict'], ['models'], ['bench']])
-def test_help_needs_no_jax(command):
+def test_help_does_not_import_jax(command):
     code = (
         'import sys; from vitjax.cli import main\n'
         f'try: main({[*command, "--help"]})\n'

@@ -23,7 +23,7 @@ def source(tmp_path_factory):
     return path
 
 
-def test_there_and_back(source, tmp_path):
+def test_convert_to_another_format_and_back_keeps_weights(source, tmp_path):
     assert main(['convert', str(source), str(tmp_path / 'run'), '--format', 'vitjax']) == 0
     back = tmp_path / 'back.npz'
     assert main(['convert', str(tmp_path / 'run'), str(back), '--format', 'google']) == 0
@@ -33,7 +33,7 @@ def test_there_and_back(source, tmp_path):
             np.testing.assert_array_equal(written[name], original[name])
 
 
-def test_another_size_on_the_way(source, tmp_path):
+def test_convert_changes_the_size(source, tmp_path):
     sizes = ['--image_size=8,16', '--patch_size', '2', '--num_classes=7', '--in_channels=1']
     folder = tmp_path / 'google'
     assert main(['convert', str(source), str(folder), '--format=google', *sizes]) == 0
@@ -42,7 +42,7 @@ def test_another_size_on_the_way(source, tmp_path):
     assert (model.num_classes, model.in_channels) == (7, 1)
 
 
-def test_the_folder_one_is_in_is_not_replaced(source, tmp_path, monkeypatch, capsys):
+def test_convert_does_not_replace_the_current_folder(source, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['convert', str(source), '.', '--format=google']) == 2
     assert 'is the folder that you are in' in capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_the_folder_one_is_in_is_not_replaced(source, tmp_path, monkeypatch, cap
     assert 'file is a file' in capsys.readouterr().err
 
 
-def test_what_the_source_does_not_tell_is_said(source, tmp_path):
+def test_convert_takes_missing_metadata_from_set(source, tmp_path):
     said = ['--set', 'mean=0.25', '--set', 'std=0.1,0.2,0.3', '--set', 'interpolation=bicubic']
     assert main(['convert', str(source), str(tmp_path / 'run'), '--format=vitjax', *said]) == 0
     preprocess = vitjax.load(tmp_path / 'run').preprocess
@@ -95,7 +95,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(('arguments', 'message'), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_line_and_writes_nothing(source, tmp_path, capsys, arguments, message):
+def test_convert_reports_a_mistake_in_one_line_and_writes_nothing(
+    source, tmp_path, capsys, arguments, message
+):
     used = tmp_path / 'used/file'
     used.parent.mkdir()
     used.touch()

@@ -44,7 +44,7 @@ def planned(monkeypatch, recipe):
     return run
 
 
-def test_a_table(planned, capsys):
+def test_plan_table_of_a_step_that_fits(planned, capsys):
     assert planned([FITTING], '--config.mesh.fsdp=16') == 0
     title, verdict, *rows = capsys.readouterr().out.splitlines()
     assert title.startswith('vit, batch 16, float32, on v5e:4x4 (16 chips), mesh data -1 x fsdp 16')
@@ -59,7 +59,7 @@ def test_a_table(planned, capsys):
     assert '5 ms   bound by memory: compute 1, memory 5, interconnect 0.1' in rows[-1]
 
 
-def test_what_goes_between_slices(planned, capsys):
+def test_plan_table_has_network_bytes_between_slices(planned, capsys):
     plan = dataclasses.replace(FITTING, network=2**20, seconds=FITTING.seconds | {'network': 0.01})
     assert planned([plan], '--num_slices', '2') == 0
     *_, network, _, time = capsys.readouterr().out.splitlines()
@@ -67,7 +67,7 @@ def test_what_goes_between_slices(planned, capsys):
     assert 'bound by network' in time
 
 
-def test_what_does_not_fit_is_a_result(planned, capsys):
+def test_plan_reports_a_step_that_does_not_fit(planned, capsys):
     assert planned([TOO_LARGE]) == 0
     assert 'does not fit: 26.50 GiB of 15.75 GiB a device' in capsys.readouterr().out
     assert planned([TOO_LARGE], '--json') == 0
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_a_result(planned, capsys):
     assert row['needed'] == TOO_LARGE.needed
 
 
-def test_json(planned, capsys):
+def test_plan_json_has_all_values(planned, capsys):
     assert planned([FITTING], '--json') == 0
     row = json.loads(capsys.readouterr().out)
     assert row['fits'] is True
@@ -96,7 +96,7 @@ MESHES = len(list(meshes(16)))
 SEARCH = ('--search', '--config.batch_size=64')
 
 
-def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned, capsys):
+def test_plan_search_tries_remat_only_if_needed_and_recommends_the_fastest(planned, capsys):
     plans = [TOO_LARGE, TOO_LARGE, TOO_LARGE, taking(2), *[taking(4)] * 4, TOO_LARGE]
     assert planned(plans, *SEARCH) == 0
     *lines, largest, recommended = capsys.readouterr().out.splitlines()
@@ -124,7 +124,7 @@ def test_a_search_tries_remat_only_where_it_has_to_and_takes_the_fastest(planned
         ([TOO_LARGE], [128], 64, 64),
     ],
 )
-def test_a_search_tries_larger_batches(planned, capsys, others, tried, largest, chosen):
+def test_plan_search_tries_larger_batches(planned, capsys, others, tried, largest, chosen):
     others = [plan if isinstance(plan, Plan) else taking(plan) for plan in others]
     assert planned([taking(1)] * MESHES + others, *SEARCH, '--json') == 0
     *rows, found = map(json.loads, capsys.readouterr().out.splitlines())
@@ -134,7 +134,7 @@ def test_a_search_tries_larger_batches(planned, capsys, others, tried, largest, 
     assert sizes == ([f'--config.batch_size={chosen}'] if chosen != 64 else [])
 
 
-def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
+def test_plan_search_tries_smaller_batches_if_nothing_fits(planned, capsys):
     assert planned([TOO_LARGE] * 2 * MESHES + [TOO_LARGE, taking(1)], *SEARCH) == 0
     assert capsys.readouterr().out.endswith('--config.batch_size=16\n')
     assert planned([TOO_LARGE] * (2 * MESHES + 3), *SEARCH) == 0
@@ -144,7 +144,7 @@ def test_a_search_tries_smaller_batches_where_nothing_fits(planned, capsys):
     assert last == {'recommended': None, 'largest_batch_size': None}
 
 
-def test_a_search_that_nothing_goes_with_is_a_mistake(planned, monkeypatch, capsys):
+def test_plan_search_without_a_valid_mesh_is_an_error(planned, monkeypatch, capsys):
     def refuse(*_):
         raise UserError('7 does not divide over them')
 
@@ -164,7 +164,7 @@ def test_a_search_that_nothing_goes_with_is_a_mistake(planned, monkeypatch, caps
         (['--topology', 'v5e:2x2', '--config.mesh.fsd=2'], "'fsd'; did you mean 'fsdp'?"),
     ],
 )
-def test_mistakes(words, message, recipe, capsys):
+def test_plan_reports_a_mistake_in_one_line(words, message, recipe, capsys):
     assert main(['plan', '--config', str(recipe), *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -173,7 +173,7 @@ def test_mistakes(words, message, recipe, capsys):
 @pytest.mark.skipif(
     importlib.util.find_spec('libtpu') is None, reason="needs pip install 'vitjax[plan-tpu]'"
 )
-def test_the_real_compiler(recipe, vitjax):
+def test_plan_with_the_compiler_for_tpus(recipe, vitjax):
     tiny = ['--config', recipe, '--json', '--config.model.drop_path=0']
     code, out, err = vitjax('plan', *tiny, '--topology', 'v5litepod-4')
     assert code == 0, err
@@ -191,7 +191,7 @@ def test_the_real_compiler(recipe, vitjax):
     importlib.util.find_spec('jax_cuda12_plugin') is None,
     reason="needs pip install 'vitjax[plan-gpu]'",
 )
-def test_the_real_compiler_of_gpus(recipe, vitjax):
+def test_plan_with_the_compiler_for_gpus(recipe, vitjax):
     tiny = ['--config', recipe, '--json', '--config.model.drop_path=0', '--config.mesh.fsdp=2']
     code, out, err = vitjax('plan', *tiny, '--topology', 'h100x4')
     assert code == 0, err

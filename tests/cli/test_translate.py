@@ -28,7 +28,7 @@ def run(translator, capsys, monkeypatch):
     return run
 
 
-def test_texts_and_lines_are_answered_in_order(run, numbers):
+def test_translate_keeps_the_order_of_texts_and_lines(run, numbers):
     (one, other), (first, second) = zip(*(numbers[9], numbers[5]), strict=True)
     assert run(one, other) == (0, f'{first}\n{second}\n', '')
     stdin = f'{one}\n\n{other}'.encode()
@@ -37,7 +37,7 @@ def test_texts_and_lines_are_answered_in_order(run, numbers):
     assert run(stdin=b'') == (0, '', '')
 
 
-def test_the_first_text_of_stdin_is_drawn(run, numbers, monkeypatch):
+def test_translate_draws_the_attention_of_the_first_text_of_stdin(run, numbers, monkeypatch):
     texts = []
     monkeypatch.setattr('vitjax.analysis.alignment.font_for', lambda text: texts.append(text))
     monkeypatch.setattr(
@@ -49,7 +49,7 @@ def test_the_first_text_of_stdin_is_drawn(run, numbers, monkeypatch):
     assert texts == ['', '', numbers[9][0], (numbers[9][0], Path('map.png'))]
 
 
-def test_json_has_scores_and_the_n_best(run, numbers):
+def test_translate_json_has_scores_and_n_best(run, numbers):
     korean, english = numbers[30]
     code, out, _ = run('--json', '--beam_size', 3, '--n_best', 2, korean)
     row = json.loads(out)
@@ -81,7 +81,7 @@ def test_json_has_scores_and_the_n_best(run, numbers):
         ),
     ],
 )
-def test_mistakes_are_one_line(run, arguments, stdin, message):
+def test_translate_reports_a_mistake_in_one_line(run, arguments, stdin, message):
     code, out, err = run(*arguments, stdin=stdin)
     assert code == 2
     assert message in err
@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(run, arguments, stdin, message):
     assert 'map' not in out
 
 
-def test_a_run_that_does_not_translate(recipe, tmp_path, capsys):
+def test_translate_refuses_an_image_model(recipe, tmp_path, capsys):
     from vitjax.config import read_config
     from vitjax.training.loop import train
 
@@ -98,13 +98,13 @@ def test_a_run_that_does_not_translate(recipe, tmp_path, capsys):
     assert 'is not a translation model' in capsys.readouterr().err
 
 
-def test_predict_says_what_a_translator_is_for(translator, capsys):
+def test_predict_refuses_a_translation_model(translator, capsys):
     assert main(['predict', '--checkpoint', str(translator), 'a.png']) == 2
     assert 'vitjax translate' in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_process_with_pipes(translator, numbers, environment):
+def test_translate_in_a_process_with_pipes(translator, numbers, environment):
     korean, english = numbers[40]
     process = subprocess.run(
         [sys.executable, '-m', 'vitjax', 'translate', '--checkpoint', translator],

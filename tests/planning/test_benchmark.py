@@ -7,7 +7,7 @@ from PIL import Image
 from vitjax.planning import benchmark
 
 
-def test_functions_take_turns():
+def test_seconds_in_turn_alternates_functions():
     calls = []
     functions = {name: lambda name=name: calls.append(name) for name in ('first', 'second')}
     seconds = benchmark.seconds_in_turn(functions, 3)
@@ -16,7 +16,7 @@ def test_functions_take_turns():
     assert all((times >= 0).all() for times in seconds.values())
 
 
-def test_imports_are_timed_by_name():
+def test_seconds_to_import_times_each_statement():
     seconds = benchmark.seconds_to_import({'a': 'import json', 'b': 'import ast, zipfile'}, 1)
     assert seconds.keys() == {'a', 'b'}
     assert all(0 < time < 60 for time in seconds.values())
@@ -31,7 +31,7 @@ def test_median_and_spread(values, median, spread):
     assert found == {'median': pytest.approx(median), 'spread': pytest.approx(spread)}
 
 
-def test_images_are_counted_after_a_while(monkeypatch):
+def test_images_per_second_ignores_the_warm_up(monkeypatch):
     """A clock that ticks once a look, and batches of 4: one batch a tick while it counts."""
     ticks = itertools.count()
     monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: float(next(ticks)))
@@ -40,7 +40,7 @@ def test_images_are_counted_after_a_while(monkeypatch):
     assert benchmark.images_per_second(batches, 10) == 4 * 10 / 11
 
 
-def test_photographs(tmp_path):
+def test_write_photographs_has_the_spectrum_of_photographs(tmp_path):
     benchmark.write_photographs(tmp_path, 3, (60, 80))
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.jpg'))
     assert files == ['a/0.jpg', 'a/2.jpg', 'b/1.jpg']

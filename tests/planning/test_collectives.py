@@ -19,7 +19,7 @@ from vitjax.planning.collectives import groups, share, share_beyond
         ('replica_groups={}', 3, [[0, 1, 2]]),
     ],
 )
-def test_groups(attributes, devices, expected):
+def test_groups_of_all_notations(attributes, devices, expected):
     assert groups(attributes, devices).tolist() == expected
 
 
@@ -33,7 +33,7 @@ def test_groups(attributes, devices, expected):
         ('collective-permute', 1),
     ],
 )
-def test_what_one_of_four_devices_sends(kind, sent):
+def test_share_in_a_group_of_four_devices(kind, sent):
     assert share(kind, 4) == sent
 
 
@@ -50,5 +50,5 @@ def test_what_one_of_four_devices_sends(kind, sent):
         ('collective-permute', 'source_target_pairs={{0,1},{1,2},{2,3},{3,0}}', 1 / 2),
     ],
 )
-def test_the_part_that_leaves_an_island(kind, attributes, expected):
+def test_share_beyond_an_island(kind, attributes, expected):
     assert share_beyond(kind, attributes, devices=4, island=2) == pytest.approx(expected)

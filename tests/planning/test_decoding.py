@@ -18,7 +18,7 @@ def translator(**changes):
     return model, jax.jit(model.init)(jax.random.key(0), tokens, tokens)
 
 
-def test_the_same_tokens(monkeypatch):
+def test_decoders_equal_those_of_transformers(monkeypatch):
     pytest.importorskip('torch', reason="needs pip install 'vitjax[peers]'")
     pytest.importorskip('transformers', reason="needs pip install 'vitjax[peers]'")
     monkeypatch.setattr(decoding, 'TOKENS', 5)
@@ -42,14 +42,14 @@ def test_the_same_tokens(monkeypatch):
         {'share_embeddings': 'none'},
     ],
 )
-def test_what_marian_has_not(changes):
+def test_decoders_of_transformers_refuses_models_unlike_marian(changes):
     pytest.importorskip('torch', reason='without it another error comes first')
     pytest.importorskip('transformers', reason='without it another error comes first')
     with pytest.raises(UserError, match='Marian has no such model'):
         decoding.decoders_of_transformers(*translator(**changes), np.ones((1, 2), np.int32))
 
 
-def test_every_translation_has_all_tokens(monkeypatch):
+def test_decoders_write_the_same_number_of_tokens(monkeypatch):
     """Whatever the weights, none ends early."""
     monkeypatch.setattr(decoding, 'TOKENS', 5)
     model, variables = translator(output_bias=True)

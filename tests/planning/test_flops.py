@@ -64,7 +64,7 @@ IMAGES = array(2, 8, 10, 4)
         (lambda x, y: jnp.exp(x).sum() + jnp.tanh(y).sum(), MATRICES, 0),
     ],
 )
-def test_two_flops_a_multiply_add(function, arguments, multiply_adds):
+def test_count_flops_counts_two_for_a_multiply_add(function, arguments, multiply_adds):
     assert count_flops(function, *arguments) == 2 * multiply_adds
 
 
@@ -78,7 +78,7 @@ def closed_form(tokens, patches, patch_values, width, depth, mlp_dim, classes):
 
 
 @pytest.mark.parametrize('switches', [{}, {'scan': True}, {'remat': True}, {'dtype': jnp.bfloat16}])
-def test_cost_of_a_vision_transformer(switches):
+def test_model_cost_of_a_vision_transformer(switches):
     model = ViT(
         image_size=(8, 12),
         patch_size=(4, 3),
@@ -98,7 +98,7 @@ def test_cost_of_a_vision_transformer(switches):
 
 
 @pytest.mark.parametrize('stride', [1, 2])
-def test_zeros_that_a_strides_gradient_puts_between_values_are_no_work(stride):
+def test_count_flops_ignores_zeros_in_the_gradient_of_a_stride(stride):
     def convolution(x, kernel):
         return jax.lax.conv(x, kernel, (stride, stride), 'SAME').sum()
 
@@ -107,7 +107,7 @@ def test_zeros_that_a_strides_gradient_puts_between_values_are_no_work(stride):
     assert both == 3 * count_flops(convolution, *arguments)
 
 
-def test_training_takes_two_more_products_for_each_of_the_forward_pass():
+def test_count_flops_of_training_is_three_times_the_forward_pass():
     """But for the gradient of the images; recomputation leaves out the last product of each MLP."""
     tokens, width, depth, mlp_dim = 17, 16, 3, 64
     images = array(1, 8, 8, 3)

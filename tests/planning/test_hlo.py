@@ -67,7 +67,7 @@ SHARE = 4 * 128 * 4  # bytes of a device's [4, 128] float32
         ('collective-permute', SHARE),
     ],
 )
-def test_bytes_of_compiled_collectives(found, kind, sent):
+def test_collective_bytes_of_compiled_programs(found, kind, sent):
     assert found[f'{kind} once'][:2] == [{kind: sent}, []]
     assert found[f'{kind} loop'][:2] == [{kind: 3 * sent}, []]
 
@@ -79,14 +79,14 @@ def test_bytes_of_compiled_collectives(found, kind, sent):
         ('all-to-all', 2 / 3),
     ],
 )
-def test_bytes_that_leave_an_island(found, kind, share):
+def test_network_bytes_between_islands(found, kind, share):
     """The groups are devices 0 to 3 and 4 to 7, rings: of pairs of them, every other step leaves one."""
     (sent,) = found[f'{kind} once'][0].values()
     assert found[f'{kind} once'][2] == [0, 0, share * sent, sent]
     assert found[f'{kind} loop'][2] == [0, 0, 3 * share * sent, 3 * sent]
 
 
-def test_islands_that_cut_some_groups_and_not_others(found):
+def test_network_bytes_if_islands_split_only_some_groups(found):
     (sent,) = found['all-reduce once'][0].values()
     # Of islands of three devices 0 to 3 and 4 to 7 each lie in two, of six the first lies in one.
     assert found['all-reduce once'][3] == [2 / 4 * sent, 1 / 4 * sent]
@@ -162,7 +162,7 @@ ENTRY %main (state.7: (s32[], f32[5,4,8], f32[5,4,8], bf16[64,8]), grads.7: f32[
 """
 
 
-def test_a_program_of_a_tpu():
+def test_collective_bytes_of_a_tpu_program():
     program = Program(TPU)
     assert program.executions == {'main': 1, 'body': 5}
     assert program.unknown_loops == []
@@ -172,7 +172,7 @@ def test_a_program_of_a_tpu():
     }
 
 
-def test_memory_traffic_of_a_tpu():
+def test_memory_bytes_of_a_tpu_program():
     layer = 4 * 8 * 4
     index = 4
     # A slice is read, a slice is written, neither stack whole; and the counter is added to.
@@ -190,17 +190,17 @@ def test_memory_traffic_of_a_tpu():
         ('%one.5 = s32[]{:T(128)} constant(1)', '%one.5 = s32[]{:T(128)} constant(-1)'),
     ],
 )
-def test_a_loop_of_unknown_length_counts_once_and_is_named(known, unknown):
+def test_executions_counts_a_loop_of_unknown_length_once_and_names_it(known, unknown):
     program = Program(TPU.replace(known, unknown))
     assert program.executions == {'main': 1, 'body': 1}
     assert program.unknown_loops == ['while.7']
 
 
-def test_a_loop_counts_in_steps():
+def test_trip_count_of_a_counter_with_steps():
     assert Program(TPU.replace('constant(1)', 'constant(2)')).executions['body'] == 3
 
 
-def test_the_compilers_own_count_is_taken():
+def test_trip_count_annotated_by_the_compiler():
     known = 'body=%body, backend_config={"known_trip_count":{"n":"11"}}'
     assert Program(TPU.replace('body=%body', known)).executions['body'] == 11
 
@@ -217,7 +217,7 @@ ENTRY %main (x.1: bf16[8,4], y.1: bf16[4,16]) -> bf16[8,16] {
 """
 
 
-def test_memory_traffic_of_a_product_on_a_gpu():
+def test_memory_bytes_of_a_matrix_product_on_a_gpu():
     assert Program(GPU).memory_bytes() == 2 * (8 * 4 + 4 * 16 + 8 * 16)
 
 
@@ -245,7 +245,7 @@ ENTRY %main (grads.1: f32[192,1000], token.1: token[]) -> f32[192,1000] {
 """
 
 
-def test_what_the_sparsecore_does_counts_once():
+def test_collective_bytes_counts_sparsecore_collectives_once():
     program = Program(SPARSECORE)
     size = 192 * 1000 * 4
     assert program.collective_bytes() == {'all-reduce': 2 * size * 7 // 8}
@@ -276,7 +276,7 @@ ENTRY %main (grads.1: f32[64,128]) -> f32[64,128] {
         ('ONE_TO_ONE', 1),
     ],
 )
-def test_bytes_between_slices_of_tpus(kind, share):
+def test_network_bytes_between_slices_of_tpus(kind, share):
     program = Program(MEGASCALE.replace('ALL_REDUCE', kind))
     assert program.collective_bytes() == {}
     assert program.network_bytes(8) == share * 64 * 128 * 4

@@ -33,7 +33,7 @@ def config(tmp_path):
 
 @pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize('peer', INPUT_PEERS)
-def test_batches_are_of_these_images(peer, fast, config):
+def test_batches_of_peer_hold_the_images(peer, fast, config):
     pytest.importorskip(peer, reason=f'compares with {peer}')
     config.augment.fast = fast
     levels = set()
@@ -55,21 +55,21 @@ def test_batches_are_of_these_images(peer, fast, config):
         ('augment', {'randaugment': (2, 0.3)}, 'only random crops and flips'),
     ],
 )
-def test_what_is_not_compared(part, changes, message, config):
+def test_batches_of_peer_refuses_other_configs(part, changes, message, config):
     config[part].update(changes)
     for peer in INPUT_PEERS:
         with pytest.raises(UserError, match=message):
             batches_of_peer(peer, PREPROCESS, config)
 
 
-def test_other_files_than_jpegs(config, tmp_path):
+def test_batches_of_peer_refuses_other_files_than_jpegs(config, tmp_path):
     (tmp_path / 'dark' / 'image.png').write_bytes(b'')
     with pytest.raises(UserError, match='only a folder of JPEGs'):
         batches_of_peer('timm', PREPROCESS, config)
 
 
 @pytest.mark.parametrize('peer', INPUT_PEERS)
-def test_without_the_peer(peer, config, monkeypatch):
+def test_batches_of_peer_without_the_peer_names_the_package(peer, config, monkeypatch):
     monkeypatch.setitem(sys.modules, peer, None)
     with pytest.raises(UserError, match=f'{peer} is not installed'):
         batches_of_peer(peer, PREPROCESS, config)

@@ -31,7 +31,7 @@ def steps(peer='timm', compute='float32', **changes):
 
 
 @pytest.mark.parametrize('peer', peers.PEERS)
-def test_the_same_logits_until_it_trains(peer):
+def test_steps_of_peer_have_the_same_logits_before_training(peer):
     pytest.importorskip('torch', reason=f'compares with {peer}, which needs PyTorch')
     pytest.importorskip(peer, reason=f'compares with {peer}')
     model, variables, theirs = steps(peer)
@@ -44,14 +44,14 @@ def test_the_same_logits_until_it_trains(peer):
 
 
 @pytest.mark.parametrize('changes', [{'compute': 'bfloat16'}, {'positions': 'rotary'}])
-def test_what_is_not_compared(changes):
+def test_steps_of_peer_refuses_other_models_and_precisions(changes):
     pytest.importorskip('torch', reason='without it another error comes first')
     pytest.importorskip('timm', reason='without it another error comes first')
     with pytest.raises(UserError, match=r'float32 on a CPU|rotary'):
         steps(**changes)
 
 
-def test_without_timm(monkeypatch):
+def test_steps_of_peer_without_timm_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', None)
     with pytest.raises(UserError, match='torch is not installed'):
         steps()

@@ -43,20 +43,20 @@ def plans(recipe, environment):
     return json.loads(result.stdout)
 
 
-def test_a_plan_of_copies_reduces_all_gradients_once(plans):
+def test_plan_step_with_data_parallelism_reduces_gradients_once(plans):
     gradients = 4 * plans['parameters']
     sent = plans['8x1']['collectives']
     assert sent.keys() == {'all-reduce'}
     assert 0 <= sent['all-reduce'] - 2 * 7 / 8 * gradients < 1000  # and a few metrics
 
 
-def test_a_plan_of_parts_gathers_and_holds_less(plans):
+def test_plan_step_with_fsdp_gathers_parameters_and_needs_less_memory(plans):
     assert plans['1x8']['collectives']['all-gather'] > 0
     assert plans['1x8']['memory']['arguments'] < 0.5 * plans['8x1']['memory']['arguments']
 
 
 @pytest.mark.parametrize('mesh', ['8x1', '2x4'])
-def test_between_machines_of_gpus_goes_a_part_of_their_collectives(plans, mesh):
+def test_plan_step_network_is_a_part_of_the_collectives_of_gpus(plans, mesh):
     """A quarter each: of a ring of eight devices two leave a machine; of two copies, each cut in four."""
     plan, chip = plans[f'{mesh} on machines'], CHIPS['h100']
     sent, gradients = sum(plan['collectives'].values()), 4 * plans['parameters']
@@ -67,7 +67,7 @@ def test_between_machines_of_gpus_goes_a_part_of_their_collectives(plans, mesh):
     assert plan['seconds']['interconnect'] == pytest.approx(inside)
 
 
-def test_flops_do_not_depend_on_the_mesh(plans, recipe):
+def test_plan_step_flops_do_not_depend_on_the_mesh(plans, recipe):
     """Three forward passes an example, but for the gradient of the images."""
     config = read_config(str(recipe), {'model.width': '64'})
     _, forward = model_cost(build_experiment(config, read_data=False).model)
@@ -76,14 +76,14 @@ def test_flops_do_not_depend_on_the_mesh(plans, recipe):
     assert plans['1x8']['flops'] == plans['8x1']['flops']
 
 
-def test_a_plan_names_what_binds(plans):
+def test_plan_bound_is_the_slowest_resource(plans):
     plan = Plan(**plans['8x1'])
     assert plan.fits
     assert plan.step_time == plan.seconds[plan.bound] == max(plan.seconds.values()) > 0
     assert plan.unknown_loops == []
 
 
-def test_a_data_set_that_is_not_read_must_be_known(recipe):
+def test_planning_needs_a_data_set_of_known_shapes(recipe):
     with pytest.raises(UserError, match="unknown data set 'digit'; did you mean 'digits'"):
         build_experiment(read_config(str(recipe), {'data.name': 'digit'}), read_data=False)
 
@@ -99,14 +99,14 @@ def test_roofline():
     assert seconds == pytest.approx(times | {'compute': 0.5, 'network': 4})
 
 
-def test_two_devices_share_a_chip():
+def test_roofline_of_a_chip_with_two_devices():
     chip = CHIPS['tpu7x']
     topology = parse_topology('tpu7x:2x2x1', slices=2)
     seconds = roofline(topology, 8 * chip.flops, chip.memory_bandwidth, 2 * chip.link, chip.network)
     assert seconds == pytest.approx({'compute': 1, 'memory': 2, 'interconnect': 2, 'network': 2})
 
 
-def test_a_chip_alone_sends_nothing():
+def test_roofline_of_a_single_chip_has_no_interconnect():
     assert roofline(parse_topology('v5e:1x1'), 1, 1, 0)['interconnect'] == 0
 
 
@@ -118,7 +118,7 @@ def test_a_chip_alone_sends_nothing():
         'available HBM (15.75G).',
     ],
 )
-def test_a_step_that_does_not_fit(message):
+def test_plan_step_that_does_not_fit(message):
     needed, limit = used_and_limit(f'RESOURCE_EXHAUSTED: {message}')
     assert (needed / 2**30, limit / 2**30) == (26.5, 15.75)
     plan = Plan(flops=1, needed=needed, limit=limit)
@@ -132,7 +132,7 @@ def test_a_step_that_does_not_fit(message):
 @pytest.mark.parametrize(
     ('devices', 'slices'), [(1, 1), (4, 1), (8, 1), (16, 2), (24, 3), (256, 1)]
 )
-def test_meshes_of_a_search(devices, slices):
+def test_meshes_multiply_to_the_number_of_devices(devices, slices):
     tried = list(meshes(devices, slices))
     assert len({tuple(mesh.values()) for mesh in tried}) == len(tried) > 0
     for mesh in tried:
@@ -145,12 +145,12 @@ def shapes(batch):
     return {name: (value.shape, value.dtype) for name, value in batch.items()}
 
 
-def test_unread_images_have_the_shapes_of_read_ones(recipe):
+def test_shapes_of_images_that_are_not_read_equal_those_of_read_ones(recipe):
     config = read_config(str(recipe))
     assert_same_batches(config, build_experiment(config).data)
 
 
-def test_unread_sentences_have_the_shapes_of_read_ones(translation_config):
+def test_shapes_of_sentences_that_are_not_read_equal_those_of_read_ones(translation_config):
     config = complete(translation_config)
     assert_same_batches(config, build_experiment(config).data)
 

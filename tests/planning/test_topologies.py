@@ -31,13 +31,13 @@ from vitjax.planning.topologies import CHIPS, parse_topology
         ('b200:8', 'b200x8', 8),
     ],
 )
-def test_names(name, expected, chips):
+def test_parse_topology_accepts_shapes_and_accelerator_types(name, expected, chips):
     topology = parse_topology(name)
     assert (str(topology), topology.chips) == (expected, chips)
     assert parse_topology(str(topology)) == topology
 
 
-def test_slices():
+def test_parse_topology_with_slices():
     topology = parse_topology('v5e:2x2', slices=3)
     assert (str(topology), topology.chips) == ('3 x v5e:2x2', 12)
     assert topology.devices_a_slice == 4
@@ -51,7 +51,7 @@ def test_slices():
         *(('v5e:16x16', 4), ('v4:2x2x1', 2), ('v5p:2x2x4', 3.5), ('v5p:4x4x4', 6), ('h100x8', 1)),
     ],
 )
-def test_links_of_a_chip(name, links):
+def test_interconnect_counts_the_links_of_a_chip(name, links):
     topology = parse_topology(name)
     assert topology.interconnect == links * topology.chip.link
 
@@ -73,14 +73,14 @@ def test_links_of_a_chip(name, links):
         ('g100x8', 1, ["unknown chip 'g100'"]),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_can(name, slices, words):
+def test_parse_topology_refuses_unknown_names_and_lists_known_ones(name, slices, words):
     with pytest.raises(UserError) as error:
         parse_topology(name, slices)
     for word in words:
         assert word in str(error.value)
 
 
-def test_every_name_by_count_is_of_one_shape():
+def test_accelerator_types_have_one_shape():
     for kind, chip in CHIPS.items():
         for shape in chip.shapes:
             topology = parse_topology(f'{kind}:{shape}')
@@ -88,13 +88,13 @@ def test_every_name_by_count_is_of_one_shape():
 
 
 @pytest.mark.parametrize(('name', 'extra'), [('v5e:2x2', 'plan-tpu'), ('h100x8', 'plan-gpu')])
-def test_without_the_compiler_the_extra_is_named(monkeypatch, name, extra):
+def test_devices_without_the_compiler_names_the_extra(monkeypatch, name, extra):
     monkeypatch.setattr(topologies, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match=rf"pip install 'vitjax\[{extra}\]'"):
         topologies.devices(parse_topology(name))
 
 
-def test_what_the_compiler_is_told_of_gpus(monkeypatch):
+def test_devices_describes_gpus_to_the_compiler(monkeypatch):
     asked = {}
     monkeypatch.setattr(topologies, 'find_spec', lambda name: name == 'jax_cuda12_plugin')
     monkeypatch.setattr(
@@ -109,7 +109,7 @@ def test_what_the_compiler_is_told_of_gpus(monkeypatch):
         assert fact in target
 
 
-def test_what_the_compiler_refuses_is_one_line(monkeypatch):
+def test_devices_reports_errors_of_the_compiler_in_one_line(monkeypatch):
     def refuse(**options):
         raise RuntimeError('no\nsuch thing')
 
@@ -149,7 +149,7 @@ print(json.dumps(found))
 @pytest.mark.skipif(
     importlib.util.find_spec('libtpu') is None, reason="needs pip install 'vitjax[plan-tpu]'"
 )
-def test_the_compiler_knows_every_topology_and_meshes_fit_on_it(environment):
+def test_compiler_accepts_every_topology_and_its_meshes(environment):
     result = subprocess.run(
         [sys.executable, '-c', MESHES],
         capture_output=True,

@@ -35,14 +35,14 @@ def run(tmp_path, environment):
     return run
 
 
-def test_what_one_process_compiled_another_finds(run, tmp_path):
+def test_keep_compiled_shares_programs_between_processes(run, tmp_path):
     for expected, unexpected in (('misses', 'hits'), ('hits', 'misses')):
         printed = run()
         assert f'compilation_cache/cache_{expected}' in printed
         assert f'compilation_cache/cache_{unexpected}' not in printed
 
 
-def test_what_a_killed_process_half_wrote_is_removed(run, tmp_path):
+def test_keep_compiled_removes_incomplete_entries(run, tmp_path):
     run()
     (entry,) = tmp_path.rglob('*jit__lambda*-cache')
     whole = entry.read_bytes()
@@ -61,7 +61,7 @@ def test_what_a_killed_process_half_wrote_is_removed(run, tmp_path):
     ],
     ids=['set by the user', 'not to be written'],
 )
-def test_environment_stays_as_it_is(monkeypatch, variables):
+def test_keep_compiled_respects_the_environment(monkeypatch, variables):
     monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
     monkeypatch.delenv('JAX_COMPILATION_CACHE_MAX_SIZE', raising=False)
     for name, value in variables.items():

@@ -32,7 +32,7 @@ print(statistics.median_low(after - before for before, after in zip(pages[2:], p
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='memory is kept with glibc alone')
-def test_steps_take_no_memory_anew(environment):
+def test_tune_malloc_lets_steps_reuse_memory(environment):
     pages = {}
     for what in ('kept', 'given back'):
         command = [sys.executable, '-c', PROGRAM, what]
@@ -52,7 +52,7 @@ def test_steps_take_no_memory_anew(environment):
         ('', ['jax_plugins'], False),
     ],
 )
-def test_machines_with_other_devices_stay_as_they_are(monkeypatch, platforms, installed, expected):
+def test_tune_malloc_does_nothing_with_other_devices(monkeypatch, platforms, installed, expected):
     monkeypatch.delenv('JAX_PLATFORMS', raising=False)
     if platforms is not None:
         monkeypatch.setenv('JAX_PLATFORMS', platforms)

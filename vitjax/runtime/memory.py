@@ -57,7 +57,7 @@ def _only_cpus() -> bool:
 def collect_garbage_rarely() -> None:
     """Lets Python collect cyclic garbage after 50,000 new objects, not 700.
 
-    Imports and the tracing of a model create hundreds of thousands of objects and hardly any garbage:
-    at the default threshold a fifth of the time until `vitjax predict` answers goes to the collector.
+    Imports and the tracing of a model create hundreds of thousands of objects and hardly any garbage. With
+    the default threshold, the collector takes a fifth of the time of `vitjax predict`.
     """
     gc.set_threshold(50_000, 10, 10)
