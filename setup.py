@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'vitjax/__init__.py').read_text())[1]
+(VERSION,) = re.findall(r"__version__ = '(.+)'", (HERE / 'vitjax/__init__.py').read_text())
 
 RECIPES = ['vitjax.configs', 'vitjax.configs.mae', 'vitjax.configs.translation']
 
@@ -27,11 +27,11 @@ setup(
         'array_record',
         'einops>=0.8',
         'etils[epath]',
-        'filelock',  # with which JAX lets processes share compiled programs
-        'flatbuffers',  # jax.export writes with it, and does not ask for it
+        'filelock',  # JAX needs it to share compiled programs between processes
+        'flatbuffers',  # jax.export needs it, but does not declare it
         'flax>=0.12',
         'grain>=0.2.18',
-        'importlib_resources',  # tensorflow-datasets imports it without asking for it
+        'importlib_resources',  # tensorflow-datasets needs it, but does not declare it
         'jax>=0.10',
         'ml-collections>=1.1',
         'ml_dtypes',
@@ -44,7 +44,7 @@ setup(
         'scikit-learn>=1.5',
         'scipy',
         'sentencepiece>=0.2',
-        'simplejpeg>=1.8',  # decodes JPEGs in less time than Pillow
+        'simplejpeg>=1.8',  # decodes JPEGs faster than Pillow
         'tensorboardX>=2.6',
         'tensorflow-datasets>=4.9.10',
         'tqdm',
@@ -53,13 +53,15 @@ setup(
         'cuda': ['jax[cuda12]'],
         'fast-images': ['opencv-python-headless>=4.11'],
         'figures': ['matplotlib'],
-        'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets, gs://...
+        'gcs': ['gcsfs>=2026.10'],  # runs and data in buckets (gs://...)
         'hub': ['huggingface_hub>=0.26'],
-        'mlflow': ['mlflow-skinny>=3.17'],  # the client of servers; a database needs all of mlflow
+        'mlflow': [
+            'mlflow-skinny>=3.17'
+        ],  # a client for servers; a database needs the package mlflow
         'onnx': ['jax2onnx>=0.13', 'onnxruntime'],
-        # What the weights are compared with in tests; without it these tests are skipped.
+        # Libraries that tests and `vitjax bench` compare with; without them these tests are skipped.
         'peers': ['timm', 'torch', 'transformers'],
-        'plan-gpu': ['jax[cuda12-local]', 'nvidia-cuda-nvcc-cu12'],  # of CUDA the compiler alone
+        'plan-gpu': ['jax[cuda12-local]', 'nvidia-cuda-nvcc-cu12'],  # the compiler of CUDA only
         'plan-tpu': ['jax[tpu]'],
         'tpu': ['jax[tpu]'],
         'types': ['basedpyright>=1.40', 'mypy>=2'],  # the type checkers of CI

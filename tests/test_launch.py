@@ -1,4 +1,4 @@
-"""The launchers are clean, say how they are used, and in a dry run print what they would run."""
+"""Launchers pass shellcheck, print their usage, and print their commands in a dry run."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ SETTINGS = {
     },
     'slurm': {'NODES': '2', 'GPUS': '4'},
 }
-# Of the launchers that make machines: what that takes, in order.
+# Launcher -> parts of the commands that create machines, in their order.
 CREATED = {
     'tpu_vm': ['instances create run1', 'ssh run1'],
     'tpu_slice': [
@@ -35,7 +35,7 @@ FLAG = "--config.data.path=/it's here"
 
 
 def launch(name, *args, **settings):
-    """(exit code, commands that a dry run prints, stderr)."""
+    """Runs a launcher as a dry run: (exit code, printed commands, stderr)."""
     result = subprocess.run(
         ['bash', str(LAUNCH / f'{name}.sh'), *args],
         env={'PATH': os.environ['PATH'], 'HOME': '/home/me', 'REPOSITORY': 'https://host/r.git'}
@@ -48,7 +48,7 @@ def launch(name, *args, **settings):
 
 
 def trained(command):
-    """The `vitjax train` line within a printed command, in the words that a host's shell sees."""
+    """The words of the `vitjax train` command within a printed command; None if there is none."""
     for word in shlex.split(command):
         if 'vitjax train' in word:
             line = word[word.index('vitjax train') :].partition('; ')[0]
@@ -113,7 +113,7 @@ def test_launchers_report_a_wrong_setting_before_creating_machines(settings, mes
     assert message in err
 
 
-# What a machine has, each doing as much of its work as the launchers need.
+# Replacements for the programs that launchers call on a machine.
 STUBS = {
     'gcloud': """
         case "$*" in
@@ -132,7 +132,7 @@ STUBS = {
 
 @pytest.fixture
 def machines(tmp_path):
-    """Starts a launcher for machines that are folders; gives the process."""
+    """Starts a launcher whose machines are folders; returns the process."""
     for name, text in STUBS.items():
         path = tmp_path / 'bin' / name
         path.parent.mkdir(exist_ok=True)
@@ -174,7 +174,7 @@ def test_tpu_vm_reattaches_to_a_running_command(machines, tmp_path):
     again = machines('tpu_vm', CREATE='0', CODE='5')
     assert again.stdout.readline() == 'installs v1\n'
     (tmp_path / 'wait').unlink()
-    (line,) = again.stdout.readlines()  # of the first start, to its end
+    (line,) = again.stdout.readlines()  # the output of the first start
     assert line.startswith('run1 runs')
     assert again.wait() == 0
 
@@ -182,7 +182,7 @@ def test_tpu_vm_reattaches_to_a_running_command(machines, tmp_path):
 def test_tpu_vm_restarts_a_finished_command_and_keeps_its_log(machines, tmp_path):
     assert machines('tpu_vm', CODE='7').wait(60) == 7
     log = (tmp_path / 'run1/vitjax.log').read_text()
-    # Another process may have the number by now, as after a restart of the machine.
+    # Another process may have this process id, for example after a reboot.
     (tmp_path / 'run1/vitjax.pid').write_text(str(os.getpid()))
     again = machines('tpu_vm', CREATE='0')
     assert again.communicate(timeout=60)[0] == log

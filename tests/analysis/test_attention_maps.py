@@ -13,7 +13,7 @@ from vitjax.models.registry import create_model
 from vitjax.pretrained import Pretrained
 
 SIZES = dict(width=8, depth=2, num_heads=2, mlp_dim=8, num_classes=3)
-# A pixel a patch, so that nothing is interpolated.
+# Patches of one pixel, so that nothing is interpolated.
 PIXELS = SIZES | dict(image_size=(2, 3), patch_size=1)
 
 
@@ -35,7 +35,7 @@ def test_attention_rollout_of_uniform_attention():
 
 
 def test_attention_rollout_multiplies_from_the_first_block_to_the_last():
-    # The first block brings token 2 to token 1, the second token 1 to token 0.
+    # The first block copies token 2 to token 1, the second token 1 to token 0.
     moves = jnp.zeros((2, 3, 3)).at[0].set(jnp.eye(3)[jnp.array([0, 2, 2])])
     moves = moves.at[1].set(jnp.eye(3)[jnp.array([1, 1, 2])])
     found = attention_rollout(moves[:, None, None])[0]
@@ -71,7 +71,7 @@ def test_attention_maps_equal_the_contribution_to_the_pooled_vector(options, poo
 def test_attention_maps_with_map_pooling_follow_the_probe(num_registers):
     model = create_model('vit', **PIXELS, pooling='map', num_registers=num_registers)
     variables, images = initialised(model)
-    # Without keys all tokens are alike to the probe: the same as their mean.
+    # With zero keys the probe attends uniformly, which equals mean pooling.
     pooling = variables['params']['attention_pooling']
     pooling['attention']['key'] = jax.tree.map(jnp.zeros_like, pooling['attention']['key'])
     found = attention_maps(model, variables, images)
@@ -103,7 +103,7 @@ def test_attention_maps_cover_the_image_for_every_kind_of_model(name, options):
 
 
 def test_attention_maps_of_a_padded_hybrid_are_aligned_with_patches():
-    # Its last map has 3 places, which patches of 2 cover with one place of padding behind them.
+    # Its last map has 3 positions; patches of 2 cover them with one position of padding at the end.
     options = dict(image_size=12, patch_size=8, stem_depths=(), stem_width=8, pad=True)
     model = create_model('vit', **SIZES, **options)
     first = jnp.array([[1.0, 0, 0, 0]])
@@ -123,7 +123,7 @@ def test_attention_maps_of_a_cnn_are_its_spatial_attention():
 
 
 class Silent(nn.Module):
-    """A model of another package, which has attention of tokens but does not say what it pools."""
+    """A model of another package that has attention of tokens but no method `pooling_weights`."""
 
     image_size: tuple[int, int] = (2, 3)
     patch_size: int = 1
@@ -140,7 +140,7 @@ class Silent(nn.Module):
 
 
 class Own(Silent):
-    """A model of another package that has all that is asked for."""
+    """A model of another package that has all required methods."""
 
     def pooling_weights(self, features):
         return self.inner.pooling_weights(features)
@@ -206,7 +206,7 @@ def test_draw_attention_draws_a_row_for_each_image(tmp_path):
     for count in (1, 3):
         draw_attention(pretrained, [image] * count, tmp_path / 'map.png')
         heights.append(Image.open(tmp_path / 'map.png').height)
-    # A row is two inches wide, half as high, for each of two images more.
+    # A row of these images is one inch high; there are two more rows.
     assert heights[1] - heights[0] == 2 * 120
     with pytest.raises(vitjax.errors.UserError, match='cannot be written'):
         draw_attention(pretrained, [image], tmp_path / 'no' / 'map.png')

@@ -14,12 +14,12 @@ def random_attention(tokens, seed=0):
 
 
 def of_all(matrix):
-    """The same attention [T, T] everywhere: [L, B, h, T, T]."""
+    """Attention [T, T] repeated for all layers, images and heads: [L, B, h, T, T]."""
     return np.broadcast_to(np.float32(matrix), (LAYERS, BATCH, HEADS, *matrix.shape))
 
 
 def pairwise(grid, patch):
-    """Distances [N, N] in pixels, one at a time."""
+    """Distances [N, N] in pixels, computed in a loop."""
     places = [
         (row * patch[0], column * patch[1]) for row in range(grid[0]) for column in range(grid[1])
     ]
@@ -60,7 +60,7 @@ def test_attention_distance_of_uniform_attention_is_the_mean_of_pairs(prefix):
     ('axis', 'steps', 'side'), [(0, 1, 6), (1, 1, 2), (1, 2, 2 * 2)], ids=['down', 'right', 'two']
 )
 def test_attention_distance_of_a_shift_is_the_patch_size(axis, steps, side):
-    """Those at the border look back, as far."""
+    """Patches at the border attend to the previous patch, at the same distance."""
     grid, patch = (2, 4), (6, 2)
     attention = np.zeros((8, 8))
     for query in np.ndindex(grid):

@@ -13,11 +13,11 @@ from vitjax.models.registry import create_model
 
 
 class Stack(nn.Module):
-    """Layers of one window each, whose weights are positive and alike: nothing cancels."""
+    """Layers of one window each, with equal positive weights, so that no gradients cancel."""
 
     image_size: tuple[int, int]
     layers: tuple[Window, ...]
-    stem: int = 0  # first layers that `features` does not return
+    stem: int = 0  # number of first layers that `features` does not return
 
     def windows(self):
         return {f'layer{i}': (window,) for i, window in enumerate(self.layers)}
@@ -35,12 +35,12 @@ def ones(model):
 
 
 def extent(mask):
-    """First and last index of what is true, down and across."""
+    """First and last index of True values, by rows and by columns."""
     return [tuple(np.flatnonzero(mask.any(axis=axis))[[0, -1]]) for axis in (1, 0)]
 
 
 def expected_extent(entry, grid, image_size):
-    """Of the centre unit's theoretical field, as far as it lies on the image."""
+    """Extent of the centre unit's theoretical field within the image."""
     pairs = []
     for axis in range(2):
         centre = entry.offset[axis] + grid[axis] // 2 * entry.stride[axis]
@@ -65,7 +65,7 @@ def check(model):
 
 @st.composite
 def stacks(draw):
-    """Kernels no smaller than their strides: they leave no pixel of the image out."""
+    """Kernels are not smaller than strides, so every pixel of the image is covered."""
     strides = st.tuples(st.integers(1, 3), st.integers(1, 3))
     layers = []
     for _ in range(draw(st.integers(1, 3))):
@@ -100,8 +100,8 @@ def test_receptive_field_bounds_the_gradient_if_pixels_are_skipped(layers):
     [
         (16, [(3, 1), (3, 1), (3, 1)], [3, 5, 7], [1, 1, 1], [0, 0, 0]),
         (16, [(4, 4), (1, 1)], [4, 4], [4, 4], [1.5, 1.5]),
-        (16, [(2, 1), (3, 1)], [2, 4], [1, 1], [0.5, 0.5]),  # the odd zero comes last
-        # One zero in all, below and on the right; on an odd map one on either side.
+        (16, [(2, 1), (3, 1)], [2, 4], [1, 1], [0.5, 0.5]),  # more padding at the end
+        # Padding of one in total, below and on the right; on an odd map, one on each side.
         (16, [(3, 2), (3, 2)], [3, 7], [2, 4], [1, 3]),
         (17, [(3, 2), (3, 2)], [3, 7], [2, 4], [0, 0]),
         # The root of a ResNet: 7x7 convolution, 3x3 pooling (He et al. 2016, table 1).
@@ -128,7 +128,7 @@ def test_receptive_field_has_no_effective_field_of_other_layers():
 
 
 def test_effective_size_counts_pixels_above_the_threshold():
-    """Box after box tends to a Gaussian: the share of the field that counts shrinks (section 2)."""
+    """Repeated box filters tend to a Gaussian, so the effective share of the field shrinks (section 2)."""
     model = Stack((19, 19), (Window((3, 3), (1, 1)),) * 9)
     shares = [
         entry.effective_size / entry.size[0] for entry in receptive_field(model, {}, ones(model))
@@ -154,7 +154,7 @@ def test_receptive_field_needs_both_variables_and_images(given):
 
 
 def randomly(model, change=lambda params: params):
-    """Receptive fields of a real model with random parameters, none of which is zero."""
+    """Receptive fields of a model with random parameters other than zero."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, *model.image_size, model.in_channels))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -189,7 +189,7 @@ def test_receptive_field_bounds_the_gradient_of_cnns(name, overrides):
 
 @pytest.mark.parametrize(('name', 'size'), [('resnet18', 435), ('resnet50', 427)])
 def test_receptive_field_of_resnets_equals_values_by_hand(name, size):
-    """Root 11; 3x3 convolutions add twice the stride at which they look: 4, 8, 16, 32."""
+    """The root has size 11; a 3x3 convolution adds twice its input stride: 4, 8, 16, 32."""
     *_, last = receptive_field(create_model(name))
     assert last.size == (size, size)
     assert last.stride == (32, 32)

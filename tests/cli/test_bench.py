@@ -17,7 +17,7 @@ TINY = [
 
 @pytest.fixture(scope='module')
 def measured():
-    """What `bench --json` prints, parsed; processes and seconds of reading are left out."""
+    """The parsed output of `bench --json`; import times and reading speed are replaced by constants."""
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr('builtins.print', lambda text, **_: printed.append(text))
@@ -142,14 +142,14 @@ def test_bench_of_a_translation_model(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, 'seconds_to_import', measure)
     monkeypatch.setattr(decoding, 'TOKENS', 3)
     with monkeypatch.context() as patch:
-        # Without transformers: a name that is None cannot be imported.
+        # As if transformers were not installed: None in sys.modules makes the import fail.
         patch.setitem(sys.modules, 'transformers', None)
         assert main(['bench', *TRANSLATOR, '--json']) == 0
     measured = json.loads(capsys.readouterr().out)
     assert (measured['unit'], measured['examples']) == ('tokens', '64 + 64 tokens')
     per_second = measured['train_step']['per_second']['median']
     seconds = measured['train_step']['seconds']['median']
-    assert 2 * 64 < per_second * seconds <= 2 * 2 * 64  # packed: most of the tokens are real
+    assert 2 * 64 < per_second * seconds <= 2 * 2 * 64  # packed rows: most tokens are not padding
     found = measured['decoding']
     assert found['peer'] == "none: transformers is not installed: pip install 'vitjax[peers]'"
     for name in ('greedy', 'beam search'):

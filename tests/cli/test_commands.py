@@ -1,4 +1,4 @@
-"""Each command as a user types it: results on stdout, one line for a mistake, exit codes."""
+"""Commands as a user types them: results on stdout, one line for a mistake, exit codes."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ MISTAKES = [
 def test_commands_report_a_mistake_in_one_line_with_exit_code_2(
     recipe, tmp_path, monkeypatch, command, arguments, message
 ):
-    # A mistake must be found before anything is compiled.
+    # Mistakes must be reported before anything is compiled.
     monkeypatch.setattr(jax.stages.Lowered, 'compile', lambda *_, **__: pytest.fail('compiled'))
     code, out, err = command('train', '--config', recipe, '--workdir', tmp_path, *arguments)
     assert code == 2
@@ -110,7 +110,7 @@ def run(recipe, vitjax, tmp_path_factory):
 
 
 def assert_same_result(run, text, rtol):
-    """Whether a JSON line says what the last line of the run's records says."""
+    """Whether a JSON line equals the last line of the run's metrics.jsonl."""
     expected = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
     found = json.loads(text)
     assert found.keys() == expected.keys()
@@ -188,7 +188,7 @@ def test_predict_continues_after_an_unreadable_image(run, command, tmp_path):
         assert code == 2
         names, *answers = zip(*map(str.split, out.splitlines()), strict=True)
         assert names == (str(good), str(good), str(other))
-        assert all(len(set(answer)) == 1 for answer in answers)  # it is three times the same
+        assert all(len(set(answer)) == 1 for answer in answers)  # the same image three times
         assert [str(damaged) in err, 'none.png' in err] == [True, True]
         assert len(err.splitlines()) == 2
 

@@ -25,7 +25,7 @@ TOO_LARGE = Plan(3 * 10**12, needed=int(26.5 * 2**30), limit=int(15.75 * 2**30))
 
 @pytest.fixture
 def planned(monkeypatch, recipe):
-    """Runs `vitjax plan` with plans that are given, not compiled: (exit code, stdout, stderr)."""
+    """Runs `vitjax plan` with given plans instead of compiling: (exit code, stdout, stderr)."""
     given = []
 
     def run(plans, *args, devices=16):
@@ -117,9 +117,9 @@ def test_plan_search_tries_remat_only_if_needed_and_recommends_the_fastest(plann
 @pytest.mark.parametrize(
     ('others', 'tried', 'largest', 'chosen'),
     [
-        # Seconds at 128, 256 and 512 examples: it takes less an example, then as much, then no place.
+        # Seconds at batch sizes 128, 256 and 512: faster per example, then equal, then it does not fit.
         ([1.5, 2.99, TOO_LARGE], [128, 256, 512], 256, 128),
-        # The batch that was asked for wins where a larger one gains nothing.
+        # The given batch size is recommended if a larger one is not faster.
         ([2, 4, 8], [128, 256, 512], 512, 64),
         ([TOO_LARGE], [128], 64, 64),
     ],

@@ -32,11 +32,11 @@ def test_median_and_spread(values, median, spread):
 
 
 def test_images_per_second_ignores_the_warm_up(monkeypatch):
-    """A clock that ticks once a look, and batches of 4: one batch a tick while it counts."""
+    """A clock that advances by 1 at each call, and batches of 4: one batch a tick during the measurement."""
     ticks = itertools.count()
     monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: float(next(ticks)))
     batches = iter(lambda: {'image': np.zeros((4, 2, 2, 3), np.uint8)}, None)
-    # Counted from tick 10 on, to tick 19; the next look ends it, the last one reads tick 21.
+    # Batches are counted from tick 10 to tick 19; the call at tick 20 ends it, the last call reads 21.
     assert benchmark.images_per_second(batches, 10) == 4 * 10 / 11
 
 
@@ -47,7 +47,7 @@ def test_write_photographs_has_the_spectrum_of_photographs(tmp_path):
     first, second = (np.asarray(Image.open(tmp_path / file), float) for file in files[:2])
     assert first.shape == (60, 80, 3)
     assert (first != second).any()
-    # Smooth, as photographs are: neighbours differ less than distant pixels.
+    # Smooth like photographs: neighbouring pixels differ less than distant ones.
     assert (
         np.abs(np.diff(first, axis=1)).mean() < 0.6 * np.abs(first[:, 40:] - first[:, :40]).mean()
     )

@@ -40,12 +40,12 @@ def test_share_in_a_group_of_four_devices(kind, sent):
 @pytest.mark.parametrize(
     ('kind', 'attributes', 'expected'),
     [
-        # Two islands of two: a ring of all four leaves each once, of its two links one.
+        # Two islands of two devices: a ring of all four has one link out of each island.
         ('all-gather', 'replica_groups={{0,1,2,3}}', 1 / 2),
         ('all-gather', 'replica_groups={{0,2,1,3}}', 1 / 2),
         ('all-gather', 'replica_groups={{0,1},{2,3}}', 0),
         ('all-gather', 'replica_groups={{0,2},{1,3}}', 1),
-        # To each of three others alike, of which two are on the other island.
+        # The same amount to each of three others, two of which are on the other island.
         ('all-to-all', 'replica_groups={{0,1,2,3}}', 2 / 3),
         ('collective-permute', 'source_target_pairs={{0,1},{1,2},{2,3},{3,0}}', 1 / 2),
     ],

@@ -1,4 +1,4 @@
-"""What `vitjax bench` times is the same work on both sides."""
+"""`vitjax bench` times the same decoding in vitjax and transformers."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from vitjax.planning import decoding
 
 
 def translator(**changes):
-    """A tiny model as Marian has them, and its weights."""
+    """A tiny model with the architecture of Marian, and its weights."""
     sizes = dict(vocab_size=40, width=8, encoder_depth=1, decoder_depth=1, num_heads=2)
     options = dict(positions='sinusoidal_halves', norm_epsilon=1e-5)
     model = create_model('transformer', **sizes | options | changes)
@@ -50,7 +50,7 @@ def test_decoders_of_transformers_refuses_models_unlike_marian(changes):
 
 
 def test_decoders_write_the_same_number_of_tokens(monkeypatch):
-    """Whatever the weights, none ends early."""
+    """No translation ends early, for any weights."""
     monkeypatch.setattr(decoding, 'TOKENS', 5)
     model, variables = translator(output_bias=True)
     variables['params']['output_bias'] = np.zeros(40, np.float32)

@@ -108,7 +108,7 @@ def test_count_flops_ignores_zeros_in_the_gradient_of_a_stride(stride):
 
 
 def test_count_flops_of_training_is_three_times_the_forward_pass():
-    """But for the gradient of the images; recomputation leaves out the last product of each MLP."""
+    """Except for the gradient of the images; recomputation skips the last product of each MLP."""
     tokens, width, depth, mlp_dim = 17, 16, 3, 64
     images = array(1, 8, 8, 3)
 

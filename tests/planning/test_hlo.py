@@ -1,4 +1,4 @@
-# The lines of a program are as long as the compiler writes them.
+# HLO text has long lines.
 # ruff: noqa: E501
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from vitjax.planning.hlo import Program
 
-# Compiled on eight devices: a collective of each kind of known size, in a loop of three and outside.
+# Compiled for eight devices: a collective of each kind with known size, in a loop of three runs and outside.
 COLLECTIVES = """
 import functools, json
 import jax, jax.numpy as jnp
@@ -80,7 +80,7 @@ def test_collective_bytes_of_compiled_programs(found, kind, sent):
     ],
 )
 def test_network_bytes_between_islands(found, kind, share):
-    """The groups are devices 0 to 3 and 4 to 7, rings: of pairs of them, every other step leaves one."""
+    """Groups are rings of devices 0 to 3 and 4 to 7; with islands of two, every second link leaves one."""
     (sent,) = found[f'{kind} once'][0].values()
     assert found[f'{kind} once'][2] == [0, 0, share * sent, sent]
     assert found[f'{kind} loop'][2] == [0, 0, 3 * share * sent, 3 * sent]
@@ -88,11 +88,11 @@ def test_network_bytes_between_islands(found, kind, share):
 
 def test_network_bytes_if_islands_split_only_some_groups(found):
     (sent,) = found['all-reduce once'][0].values()
-    # Of islands of three devices 0 to 3 and 4 to 7 each lie in two, of six the first lies in one.
+    # With islands of three, both groups span two islands; with islands of six, the first is in one.
     assert found['all-reduce once'][3] == [2 / 4 * sent, 1 / 4 * sent]
 
 
-# As written for a TPU: a loop whose condition tells its length, an all-gather in two parts that share a
+# HLO of a TPU: a loop whose trip count follows from its condition, an all-gather in two parts with the same
 # channel, a reduce-scatter made of an all-reduce, and arrays in the faster memory, S(1).
 TPU = """
 HloModule step, is_scheduled=true, num_partitions=4
@@ -167,7 +167,7 @@ def test_collective_bytes_of_a_tpu_program():
     assert program.executions == {'main': 1, 'body': 5}
     assert program.unknown_loops == []
     assert program.collective_bytes() == {
-        'all-gather': 5 * 3 * 64 * 8 * 2,  # once, though both of its parts show it
+        'all-gather': 5 * 3 * 64 * 8 * 2,  # once, although both parts have the instruction
         'reduce-scatter': 16 * 8 * 4 * 3 // 4,
     }
 
@@ -175,9 +175,9 @@ def test_collective_bytes_of_a_tpu_program():
 def test_memory_bytes_of_a_tpu_program():
     layer = 4 * 8 * 4
     index = 4
-    # A slice is read, a slice is written, neither stack whole; and the counter is added to.
+    # One slice is read and one is written, not the whole stacks; and the counter is incremented.
     loop = 5 * (layer + layer + index + 2 * index)
-    copy = 16 * 8 * 4  # into the faster memory, which does not count
+    copy = 16 * 8 * 4  # into the faster memory, whose traffic is not counted
     assert Program(TPU).memory_bytes() == loop + copy + layer
 
 

@@ -1,4 +1,4 @@
-"""What `vitjax bench` times beside our reading reads the same images."""
+"""The input pipelines that `vitjax bench` compares with read the same images."""
 
 import itertools
 import sys
@@ -17,7 +17,7 @@ PREPROCESS = Preprocess((12, 10), 3, 1.0, (0.5,) * 3, (0.5,) * 3, 'bilinear')
 
 @pytest.fixture
 def config(tmp_path):
-    """That of a folder with a dark and a light JPEG."""
+    """The config of a folder with a dark and a light JPEG."""
     for name, level in (('dark', 50), ('light', 200)):
         path = tmp_path / name / 'image.jpg'
         path.parent.mkdir()

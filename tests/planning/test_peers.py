@@ -1,4 +1,4 @@
-"""What `vitjax bench` times beside ours is the same model."""
+"""The models that `vitjax bench` compares with compute the same function."""
 
 import sys
 
@@ -22,7 +22,7 @@ def steps(peer='timm', compute='float32', **changes):
     """Model, variables and the peer's steps of a tiny ViT."""
     model = create_model('vit_ti16', image_size=8, patch_size=4, num_classes=3, depth=1, **changes)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
-    head = variables['params']['head']['kernel']  # starts at zero
+    head = variables['params']['head']['kernel']  # initialised with zeros
     variables['params']['head']['kernel'] = jax.random.normal(jax.random.key(1), head.shape) / 14
     config = base_config()
     config.precision.compute = compute

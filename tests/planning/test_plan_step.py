@@ -47,7 +47,7 @@ def test_plan_step_with_data_parallelism_reduces_gradients_once(plans):
     gradients = 4 * plans['parameters']
     sent = plans['8x1']['collectives']
     assert sent.keys() == {'all-reduce'}
-    assert 0 <= sent['all-reduce'] - 2 * 7 / 8 * gradients < 1000  # and a few metrics
+    assert 0 <= sent['all-reduce'] - 2 * 7 / 8 * gradients < 1000  # and some metrics
 
 
 def test_plan_step_with_fsdp_gathers_parameters_and_needs_less_memory(plans):
@@ -57,10 +57,12 @@ def test_plan_step_with_fsdp_gathers_parameters_and_needs_less_memory(plans):
 
 @pytest.mark.parametrize('mesh', ['8x1', '2x4'])
 def test_plan_step_network_is_a_part_of_the_collectives_of_gpus(plans, mesh):
-    """A quarter each: of a ring of eight devices two leave a machine; of two copies, each cut in four."""
+    """A quarter of the bytes: 2 of the 8 links of a ring leave a machine; or gradients are split in four."""
     plan, chip = plans[f'{mesh} on machines'], CHIPS['h100']
     sent, gradients = sum(plan['collectives'].values()), 4 * plans['parameters']
-    expected = {'8x1': sent / 4, '2x4': gradients / 4}[mesh]  # but for small parameters, never cut
+    expected = {'8x1': sent / 4, '2x4': gradients / 4}[
+        mesh
+    ]  # except small parameters, which are not sharded
     assert plan['network'] == pytest.approx(expected, rel=0.1)
     assert plan['seconds']['network'] == pytest.approx(plan['network'] / chip.network)
     inside = (sent - plan['network']) / parse_topology('h100x4').interconnect
@@ -68,7 +70,7 @@ def test_plan_step_network_is_a_part_of_the_collectives_of_gpus(plans, mesh):
 
 
 def test_plan_step_flops_do_not_depend_on_the_mesh(plans, recipe):
-    """Three forward passes an example, but for the gradient of the images."""
+    """Three times the forward pass, except the gradient of the images."""
     config = read_config(str(recipe), {'model.width': '64'})
     _, forward = model_cost(build_experiment(config, read_data=False).model)
     embedding = 2 * 4 * 16 * 64  # patches, values of each, width

@@ -7,7 +7,7 @@ import pytest
 
 from vitjax.runtime.compile_cache import keep_compiled
 
-# As a command does: before JAX is imported, and what is compiled after it.
+# Like a command: the cache is set up before JAX is imported.
 PROGRAM = """
 from vitjax.runtime.compile_cache import keep_compiled
 keep_compiled()

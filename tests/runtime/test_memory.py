@@ -8,9 +8,8 @@ import pytest
 
 from vitjax.runtime import memory
 
-# How many pages a step with a temporary of 64 MiB takes from the system, after the first ones. glibc
-# gives a piece of over 32 MiB back at once, smaller ones only at times. Pages are small ones, also
-# where the system gives huge ones unasked.
+# Prints how many pages a step with a temporary of 64 MiB requests from the system, after the first steps.
+# glibc returns blocks above 32 MiB at once, smaller ones only sometimes. Transparent huge pages are disabled.
 PROGRAM = """
 import ctypes, resource, statistics, sys
 PR_SET_THP_DISABLE = 41
