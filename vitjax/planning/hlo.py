@@ -5,18 +5,14 @@ count that XLA annotates, or by the loop's condition `i < constant`.
 """
 
 import collections
-import dataclasses
 import functools
 import math
 import re
 from collections.abc import Iterator
 
 from vitjax.planning.collectives import COLLECTIVES, groups, share, share_beyond
+from vitjax.planning.hlo_text import Array, Instruction, first_group, parse
 
-_ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,<=]*)\](\{[^}]*\})?')
-_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\{$')
-_INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
-_CALLED = re.compile(r'(?:calls|to_apply|body|\w+_computations?)=(\{[^}]*\}|%?[\w.-]+)')
 # Opcodes that run other computations. `call-start` runs one on a TPU's SparseCore.
 _CALLS = {'while', 'conditional', 'call', 'async-start', 'call-start'}
 # Opcodes without memory traffic of their own.
@@ -25,43 +21,6 @@ _FREE = _CALLS | {
     *('partition-id', 'replica-id', 'opt-barrier', 'iota', 'copy-done'),
 }
 _SLICES = ('dynamic-slice', 'slice', 'gather')
-
-
-@dataclasses.dataclass(frozen=True)
-class Array:
-    """Size of an array in bytes, and whether it is in the device's main memory."""
-
-    bytes: int
-    in_memory: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One line of a computation: `%name = arrays opcode(operands), attributes`."""
-
-    name: str
-    opcode: str
-    arrays: tuple[Array, ...]
-    operands: tuple[str, ...]
-    attributes: str
-    is_root: bool
-
-    @property
-    def kind(self) -> str | None:
-        """The collective that this instruction is or starts; None for other instructions."""
-        kind = self.opcode.removesuffix('-start')
-        return kind if kind in COLLECTIVES else None
-
-    @property
-    def count(self) -> int | None:
-        """The value of an integer constant, or the position of a parameter; None for others."""
-        return int(self.attributes) if self.attributes.isdecimal() else None
-
-    @property
-    def called(self) -> list[str]:
-        """Names of the computations that are called, except the condition of a loop."""
-        groups = _CALLED.findall(self.attributes)
-        return [name for group in groups for name in re.findall(r'[\w.-]+', group)]
 
 
 class Program:
@@ -76,29 +35,10 @@ class Program:
     """
 
     def __init__(self, text: str):
-        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.computations, self._entry = parse(text)
         self.unknown_loops: list[str] = []
-        devices = [int(n) for n in re.findall(r'(?:num_partitions|replica_count)=(\d+)', text)]
-        self._devices = math.prod(devices)
-        self._entry = ''
-        current: dict[str, Instruction] = {}
-        for line in text.splitlines():
-            if match := _COMPUTATION.match(line):
-                current = self.computations.setdefault(match[2], {})
-                self._entry = match[2] if match[1] else self._entry
-            elif match := _INSTRUCTION.match(line):
-                root, name, shapes, opcode, rest = match.groups()
-                operands, attributes = _split(rest)
-                if opcode == 'parameter' or opcode == 'constant':
-                    attributes = operands
-                current[name] = Instruction(
-                    name,
-                    opcode,
-                    _arrays(shapes),
-                    tuple(re.findall(r'%([\w.-]+)', operands)),
-                    attributes,
-                    bool(root),
-                )
+        counts = re.findall(r'(?:num_partitions|replica_count)=(\d+)', text)
+        self._devices = math.prod(map(int, counts))
 
     @functools.cached_property
     def executions(self) -> dict[str, int]:
@@ -146,7 +86,7 @@ class Program:
                 transfer = re.search(r'_megascale_transfer_type="(\w+)"', instruction.attributes)
                 if transfer:
                     kind = transfer[1].lower().replace('_', '-')
-                    slices = _first_group(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
+                    slices = first_group(r'_megascale_target="\{([^}]*)\}', instruction.attributes)
                     count = slices.count(',') + 1
                     total += times * instruction.arrays[0].bytes * share(kind, count)
         return round(total)
@@ -192,13 +132,13 @@ class Program:
         """Trip count of a loop: as XLA annotates it, or from a counter that grows from 0 to a constant."""
         if known := re.search(r'known_trip_count[":{\s]+n[":\s]+(\d+)', loop.attributes):
             return int(known[1])
-        condition = _first_group(r'condition=%?([\w.-]+)', loop.attributes)
+        condition = first_group(r'condition=%?([\w.-]+)', loop.attributes)
         inside = {i.name: i for _, i in self._with_fusions(condition)}
         compared = [i for i in inside.values() if i.opcode == 'compare']
         limits = [i.count for i in inside.values() if i.opcode == 'constant']
         counters = [i for i in inside.values() if i.opcode == 'get-tuple-element']
         if [len(compared), len(limits), len(counters)] == [1, 1, 1] and limits[0] is not None:
-            position = int(_first_group(r'index=(\d+)', counters[0].attributes))
+            position = int(first_group(r'index=(\d+)', counters[0].attributes))
             step = self._step(self.computations[loop.called[0]], position)
             if step and 'direction=LT' in compared[0].attributes:
                 return math.ceil(limits[0] / step)
@@ -297,34 +237,6 @@ class Program:
             root = next(i for i in self.computations[called].values() if i.is_root)
             return self._written(called, root.name, whole)
         return whole
-
-
-def _split(rest: str) -> tuple[str, str]:
-    """Splits the text after the opening parenthesis of an opcode into operands and attributes."""
-    depth = 1
-    for index, letter in enumerate(rest):
-        depth += (letter == '(') - (letter == ')')
-        if depth == 0:
-            return rest[:index], rest[index + 1 :]
-    return rest, ''
-
-
-def _arrays(shapes: str) -> tuple[Array, ...]:
-    """The arrays of a type; `S(n)` in a layout is the number of the memory space, 0 the main memory."""
-    found = []
-    for dtype, sizes, layout in _ARRAY.findall(shapes):
-        digits = re.search(r'\d+', dtype)
-        bits = 8 if dtype == 'pred' else int(digits[0]) if digits else 0
-        elements = math.prod(int(size.removeprefix('<=')) for size in sizes.split(',') if size)
-        found.append(Array(math.ceil(elements * bits / 8), not re.search(r'S\([1-9]', layout)))
-    return tuple(found)
-
-
-def _first_group(pattern: str, text: str) -> str:
-    """The first group of a pattern that must occur in a text."""
-    match = re.search(pattern, text)
-    assert match is not None, f'{pattern} is not in {text}'
-    return match[1]
 
 
 def _in_memory(arrays: tuple[Array, ...]) -> int:
