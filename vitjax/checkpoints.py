@@ -23,7 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from vitjax.errors import RunError, UserError, one_line
 from vitjax.files import is_local, to_path
 
-# Orbax tells of every step it takes, and of what goes wrong before it raises that.
+# Orbax logs every step, and logs each error before it raises it.
 for _name in ('absl', 'asyncio'):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
@@ -33,7 +33,7 @@ class Checkpoints:
 
     Args:
       folder: made if it does not exist.
-      keep: the newest so many stay.
+      keep: number of newest checkpoints that are kept.
       best: name of a metric whose best `keep_best` checkpoints stay too; '-NAME' if less is better.
     """
 
@@ -185,7 +185,7 @@ def restore_model(
       folder: a run's `checkpoints`.
       model: tree of `jax.ShapeDtypeStruct`.
       step: of the checkpoint.
-      average: so many checkpoints, this one and those before it, are read and their mean is taken.
+      average: number of checkpoints, ending with this one, whose mean is returned.
 
     Returns:
       The tree with the arrays, and the step.
@@ -210,7 +210,7 @@ def restore_model(
                 found[candidate] = reader.restore(path, model)
         except UserError:
             raise
-        except Exception as error:  # whatever Orbax and TensorStore raise on a damaged file
+        except Exception as error:  # Orbax and TensorStore raise many types on a damaged file
             failure = error
             logging.getLogger(__name__).warning('%s', unreadable(path, error))
         if len(found) == average:
@@ -273,7 +273,7 @@ def _task_parameters(path: Path) -> Any:
     try:
         with ocp.StandardCheckpointer() as reader:
             return reader.metadata(path).item_metadata.tree['params'].get('task')
-    except Exception:  # whatever is wrong with it is told where it is read
+    except Exception:  # the error is reported when the checkpoint is read
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from vitjax.config.types import Count, Duration, Fraction, NotNegative, Positive, Range
 
-# Keys of `data` that pretrained weights may tell: how pixels become what a model takes.
+# Keys of `data` that pretrained weights may define: how pixels become the model's input.
 PREPROCESSING = ('crop', 'mean', 'std', 'interpolation', 'squash')
 
 Filter = Literal['nearest', 'box', 'bilinear', 'hamming', 'bicubic', 'lanczos']  # Pillow's
@@ -39,7 +39,7 @@ class Data:
     path: str | None = None  # folder of the data; for tfds its data_dir
     train_split: str = 'train'  # parts as TFDS writes them: 'train[:90%]', 'train[10:20]+test'
     eval_split: str = 'test'
-    # None, for each of the next five: as `model.pretrained` has it.
+    # For the next five keys, None means: use the pretrained model's value.
     mean: tuple[float, ...] | None = (0.5,)  # of pixels in [0, 1], for all channels or one each
     std: tuple[float, ...] | None = (0.5,)
     crop: Annotated[float, Range(0.01, 1)] | None = 1.0  # share of the side kept in evaluation
@@ -47,7 +47,8 @@ class Data:
     squash: bool | None = False  # True: to the model's proportions, instead of cutting the rest off
     skip_corrupt: bool = False  # True: unreadable examples are left out, counted and reported
     threads: Count | None = None  # that read and decode; None: one more than there are cores
-    workers: Annotated[int, Range(low=0)] = 0  # processes that do so instead, if more than 0
+    # If more than 0, this number of processes reads and decodes instead of threads.
+    workers: Annotated[int, Range(low=0)] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +118,10 @@ class Callback:
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     every: Duration | None = '1 epoch'  # None: at the end only
-    keep: Count = 2  # the newest so many
+    keep: Count = 2  # number of newest checkpoints to keep
     # A metric of the evaluation, as 'accuracy' or '-loss' (less is better), or of `evals`: 'knn/accuracy'.
     best: str | None = None
-    keep_best: Count = 1  # the best so many, if `best` is given
+    keep_best: Count = 1  # number of best checkpoints to keep, if `best` is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +134,15 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    compute: Literal['float32', 'bfloat16'] = 'float32'  # not of parameters, norms, softmax, loss
+    # Of the computation; parameters, norms, softmax and loss stay float32.
+    compute: Literal['float32', 'bfloat16'] = 'float32'
     matmul: Literal['default', 'high', 'highest'] = 'default'  # of float32 matrix products
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    data: Annotated[int, Range(low=-1)] = -1  # copies of the model; -1: whatever devices are left
+    # Copies of the model; -1: all devices that the other axes leave.
+    data: Annotated[int, Range(low=-1)] = -1
     fsdp: Count = 1  # parts of parameters, optimizer state and, again, the batch
     tensor: Count = 1  # parts of the heads and MLPs
 
@@ -148,9 +151,8 @@ class Mesh:
 class Config:
     """All keys of a config, in the order in which a recipe gives them."""
 
-    seed: Annotated[int, Range(0, 2**32 - 1)] = (
-        0  # with step and example it settles everything random
-    )
+    # All randomness is a function of seed, step and example.
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     task: Task = Task()
     model: Model = Model()
     data: Data = Data()

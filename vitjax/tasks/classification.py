@@ -130,7 +130,7 @@ def labelled(
 
 
 def _own_share(rng: jax.Array, alpha: float, mask: jax.Array) -> jax.Array:
-    """How much of itself an example keeps, [B]: half at least, all where none is before it to mix in.
+    """Mixup lambda of each example, [B], in [0.5, 1]; 1 where the previous row is padding.
 
     One of the quantiles of the distribution: `jax.random.beta` takes a second to compile.
     """

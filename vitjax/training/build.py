@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """Objects that are given in Python in place of named parts; None for the part that the config names.
+    """Objects passed in Python instead of named parts; None: the config names the part.
 
     Attributes:
       model: a Flax module.

@@ -1,4 +1,4 @@
-"""What a config leaves open, filled in once from pretrained weights and from the data.
+"""Fills in the open values (None) of a config, once, from pretrained weights and from the data.
 
 A config may leave the model (`config.model.name`), the number of classes and the preprocessing to weights or
 data. They are read here, once, and kept until the run has started.
@@ -28,7 +28,7 @@ from vitjax.pretrained.loading import Pretrained, Weights
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """A config that leaves nothing open, and what was read to fill it in.
+    """A config without open values, and the data and weights that were read to complete it.
 
     Attributes:
       config: complete.
@@ -62,7 +62,7 @@ def resolve(
       read_data: False: the number of classes is then the model's default; for planning.
 
     Raises:
-      UserError: no weights are named, they cannot be read, or nothing tells what is left open.
+      UserError: no weights are named, they cannot be read, or an open value cannot be determined.
     """
     values = config.to_dict()
     part = values['model']
@@ -215,7 +215,7 @@ def _model(weights: Weights, sizes: Mapping[str, Any], arguments: Mapping[str, A
     try:
         return weights.model(on_host=True, **sizes)
     except MissingMetadataError:
-        # Some files do not tell, say, the number of heads, and take the rest of the config as well.
+        # Some files lack metadata such as the number of heads; it is then taken from the config.
         names = ('name', 'pretrained', 'load', *sizes)
         told = {k: v for k, v in arguments.items() if v is not None and k not in names}
         return weights.model(on_host=True, **told, **sizes)
