@@ -1,4 +1,4 @@
-"""Runs and data in a bucket are what they are in a folder; the bucket is a stand-in on this machine."""
+"""Runs and data in a bucket equal those in a local folder. The bucket is served by a fake local server."""
 
 import os
 import shutil
@@ -105,7 +105,7 @@ def images(tmp_path):
     return tmp_path
 
 
-def test_a_stopped_and_resumed_run_is_the_one_in_a_folder(server, run, finished):
+def test_train_resumed_in_bucket_equals_uninterrupted_local_run(server, run, finished):
     ours = objects(server, 'run')
     assert ours['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
     names = {path.relative_to(finished).parts[0] for path in finished.iterdir()}
@@ -123,7 +123,7 @@ def test_a_stopped_and_resumed_run_is_the_one_in_a_folder(server, run, finished)
     assert same_parameters(run, finished)
 
 
-def test_commands_read_a_run(run, finished, recipe, command, tmp_path):
+def test_eval_predict_convert_train_read_run_in_bucket(run, finished, recipe, command, tmp_path):
     code, ours, err = command('eval', '--workdir', run)
     assert code == 0, err
     assert ours == command('eval', '--workdir', finished)[1]
@@ -144,9 +144,7 @@ def test_commands_read_a_run(run, finished, recipe, command, tmp_path):
     assert code == 0, err
 
 
-def test_a_checkpoint_that_was_not_written_to_its_end_does_not_count(
-    server, copy, finished, recipe
-):
+def test_load_and_train_ignore_unfinished_checkpoint(server, copy, finished, recipe):
     del server.objects['here', f'{copy}/checkpoints/20/commit_success.txt']
     assert library.load(f'{BUCKET}/{copy}').info['step'] == 18
     train(read_config(str(recipe)), f'{BUCKET}/{copy}')
@@ -154,7 +152,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_does_not_count(
     assert objects(server, copy)['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
 
 
-def test_a_damaged_checkpoint_is_passed_over(server, copy, finished, recipe, command):
+def test_train_resumes_from_last_undamaged_checkpoint(server, copy, finished, recipe, command):
     for name, content in objects(server, f'{copy}/checkpoints/20/training').items():
         if len(content) > 1000:
             server.put('here', f'{copy}/checkpoints/20/training/{name}', content[:500])
@@ -167,7 +165,9 @@ def test_a_damaged_checkpoint_is_passed_over(server, copy, finished, recipe, com
     assert objects(server, f'{copy}/checkpoints.corrupt-20')
 
 
-def test_copied_in_or_out_a_run_goes_on(server, run, finished, recipe, command, tmp_path):
+def test_train_resumes_run_copied_to_or_from_bucket(
+    server, run, finished, recipe, command, tmp_path
+):
     for name, content in objects(server, 'run').items():
         write_atomically(tmp_path / 'run' / name, content)
     there = upload(server, finished, 'copied')
@@ -179,13 +179,13 @@ def test_copied_in_or_out_a_run_goes_on(server, run, finished, recipe, command, 
     assert same_parameters(tmp_path / 'run', there)
 
 
-def test_a_saved_model_copied_in_is_read(server, finished, tmp_path):
+def test_load_reads_saved_model_in_bucket(server, finished, tmp_path):
     library.save(library.load(finished), tmp_path / 'saved')
     assert same_parameters(upload(server, tmp_path / 'saved', 'saved'), finished)
 
 
 @pytest.mark.slow
-def test_killed_a_run_ends_as_if_it_was_not(server, recipe, finished, start, vitjax):
+def test_train_resumes_killed_run_in_bucket(server, recipe, finished, start, vitjax):
     run = 'train', '--config', recipe, '--workdir', f'{BUCKET}/killed'
     process = start(*run)
     while process.poll() is None and 12 not in steps(server, 'killed'):
@@ -201,7 +201,7 @@ def test_killed_a_run_ends_as_if_it_was_not(server, recipe, finished, start, vit
     assert steps(server, 'killed') == {18, 20}
 
 
-def test_rows_are_there_before_the_next_checkpoint(server, monkeypatch):
+def test_records_are_uploaded_between_checkpoints(server, monkeypatch):
     from vitjax.training import records
 
     rows = records.Records(f'{BUCKET}/rows', tensorboard=False)
@@ -212,7 +212,7 @@ def test_rows_are_there_before_the_next_checkpoint(server, monkeypatch):
     assert [row['step'] for row in records.read_records(f'{BUCKET}/rows/metrics.jsonl')] == [1, 2]
 
 
-def test_a_folder_of_images_is_the_same(server, images):
+def test_open_source_folder_in_bucket_equals_local(server, images):
     place = upload(server, images, 'images')
     for split in ('train', 'val', 'test', 'train[50%:]'):
         here, there = (open_source('folder', split, path) for path in (str(images), place))
@@ -224,7 +224,7 @@ def test_a_folder_of_images_is_the_same(server, images):
             np.testing.assert_array_equal(here[index]['image'], there[index]['image'])
 
 
-def test_threads_read_images_from_the_bucket(server, images):
+def test_train_batches_from_bucket_equal_local(server, images):
     transform = Preprocessed(Preprocess((8, 8), 1, crop=1.0, mean=(0.5,), std=(0.5,)))
     first = [
         next(
@@ -244,7 +244,7 @@ def prepared(server, tmp_path, monkeypatch):
     return tmp_path / 'here', upload(server, tmp_path / 'here', 'tfds'), kept
 
 
-def test_a_data_set_of_tfds_is_copied_once(server, prepared):
+def test_open_source_copies_tfds_once_and_only_its_split(server, prepared):
     here, place, kept = prepared
     for name in ('', 'deeper/', 'deeper/file'):  # folders are objects too, if a console made them
         server.put('here', f'tfds/vitjax_digits/1.0.0/{name}', b'')
@@ -260,7 +260,7 @@ def test_a_data_set_of_tfds_is_copied_once(server, prepared):
 
 
 @pytest.mark.parametrize('damage', [lambda file: file.write_bytes(b''), Path.unlink, os.utime])
-def test_what_is_no_copy_of_a_data_set_is_copied_again(server, prepared, damage):
+def test_open_source_copies_damaged_tfds_file_again(server, prepared, damage):
     _, place, kept = prepared
     open_source('tfds:vitjax_digits', 'test', place)
     file = next(kept.glob('*-test.*'))
@@ -270,7 +270,7 @@ def test_what_is_no_copy_of_a_data_set_is_copied_again(server, prepared, damage)
     assert file.read_bytes() == content
 
 
-def test_a_data_set_that_lacks_a_file_or_has_no_place_is_told(server, prepared):
+def test_open_source_raises_run_error_for_missing_tfds_file_or_bad_cache(server, prepared):
     _, place, kept = prepared
     name = next(name for name in objects(server, 'tfds') if '-test.' in name)
     content, _ = server.objects.pop(('here', f'tfds/{name}'))
@@ -283,14 +283,14 @@ def test_a_data_set_that_lacks_a_file_or_has_no_place_is_told(server, prepared):
         open_source('tfds:vitjax_digits', 'test', place)
 
 
-def test_sentences_are_read_from_the_bucket(server, tmp_path):
+def test_open_source_parallel_reads_bucket(server, tmp_path):
     (tmp_path / 'train.ko').write_text('하나\n둘\n')
     (tmp_path / 'train.en').write_text('one\ntwo\n')
     place = upload(server, tmp_path, 'sentences')
     assert open_source('parallel', 'train', place, ('ko', 'en'))[1]['target'] == 'two'
 
 
-def test_listings_are_those_of_a_folder(server, images):
+def test_subfolders_and_files_below_in_bucket_equal_local(server, images):
     place = to_path(upload(server, images, 'listed'))
     for name in ('', 'train', 'train/a', 'train/none'):
         here, there = images / name, place / name
@@ -300,14 +300,14 @@ def test_listings_are_those_of_a_folder(server, images):
         ]
 
 
-def test_an_object_is_written_and_read_again(server):
+def test_write_atomically_writes_object(server):
     path = to_path(f'{BUCKET}/deep/er/file')
     for content in (b'one', 'zwei', b'3' * 10_000_000):
         write_atomically(path, content)
         assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
 
 
-def test_a_translator_is_read(server, translator, numbers, command):
+def test_translate_reads_checkpoint_in_bucket(server, translator, numbers, command):
     place = upload(server, translator, 'translator')
     korean, english = numbers[9]
     assert command('translate', '--checkpoint', place, korean) == (0, f'{english}\n', '')
@@ -316,9 +316,7 @@ def test_a_translator_is_read(server, translator, numbers, command):
 @pytest.mark.parametrize(
     ('form', 'file'), [('google', ''), ('google', 'model.npz'), ('timm', 'model.safetensors')]
 )
-def test_weights_of_others_are_read_with_what_lies_beside_them(
-    server, finished, tmp_path, form, file
-):
+def test_load_reads_foreign_weights_and_metadata_in_bucket(server, finished, tmp_path, form, file):
     library.save(library.load(finished), tmp_path / form, format=form)
     place = f'{upload(server, tmp_path / form, form)}/{file}'.rstrip('/')
     here, there = library.load(tmp_path / form / file), library.load(place)
@@ -342,7 +340,7 @@ def test_weights_of_others_are_read_with_what_lies_beside_them(
         ),
     ],
 )
-def test_what_is_no_weights_is_named_as_it_lies(server, name, content, message):
+def test_load_error_names_path_in_bucket(server, name, content, message):
     server.put('here', name, content)
     with pytest.raises(UserError) as error:
         library.load(f'{BUCKET}/{name.partition("/")[0]}')
@@ -362,14 +360,14 @@ def test_what_is_no_weights_is_named_as_it_lies(server, name, content, message):
         ),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(server, call, message):
+def test_bad_paths_raise_one_line_user_error(server, call, message):
     with pytest.raises(UserError) as error:
         call()
     assert str(error.value).startswith(message) or message in str(error.value)
     assert '\n' not in str(error.value)
 
 
-def test_a_bucket_that_refuses_or_does_not_answer_is_told_in_one_line(server, monkeypatch):
+def test_to_path_raises_one_line_error_for_forbidden_or_silent_bucket(server, monkeypatch):
     monkeypatch.setattr(server, 'refused', {'secret', 'readable'})
     server.names.update(server.refused)
     with pytest.raises(UserError, match=r'gs://secret: .*403.*; gcloud auth'):
@@ -380,14 +378,14 @@ def test_a_bucket_that_refuses_or_does_not_answer_is_told_in_one_line(server, mo
         to_path('gs://silent/run')
 
 
-def test_an_object_that_cannot_be_written_is_told_in_one_line(server, monkeypatch):
+def test_write_atomically_raises_one_line_error_for_forbidden_bucket(server, monkeypatch):
     path = to_path(f'{BUCKET}/refused')
     monkeypatch.setattr(server, 'refused', {'here'})
     with pytest.raises(RunError, match=r'^cannot write gs://here/refused: .*403'):
         write_atomically(path, b'')
 
 
-def test_without_gcsfs_it_says_what_to_install():
+def test_to_path_without_gcsfs_names_extra_to_install():
     program = """
 import sys
 sys.modules['gcsfs'] = None
@@ -403,17 +401,17 @@ except ValueError as error:
     )
 
 
-def test_a_path_here_is_a_plain_one(tmp_path):
+def test_to_path_returns_pathlib_path_for_local_path(tmp_path):
     for path in (str(tmp_path), f'{tmp_path}/a://b'):
         assert type(to_path(path)) is type(Path(path))
 
 
 @pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///run'])
-def test_what_is_no_path_is_told_at_once(path):
+def test_to_path_refuses_other_schemes_and_empty_bucket(path):
     with pytest.raises(UserError, match=rf'^{path}: a path is of a file or folder here, or gs://'):
         to_path(path)
 
 
-def test_no_path_is_not_the_folder_of_this_process():
+def test_to_path_refuses_empty_path():
     with pytest.raises(UserError, match='a path is empty'):
         to_path('')

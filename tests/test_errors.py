@@ -17,5 +17,5 @@ from vitjax.errors import unknown
         ('xyz', ['b', 'a'], 'known: a, b'),
     ],
 )
-def test_the_nearest_names_are_proposed(name, known, hint):
+def test_unknown_suggests_similar_names(name, known, hint):
     assert str(unknown('key', name, known)) == f'unknown key {name!r}; {hint}'

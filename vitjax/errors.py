@@ -9,15 +9,15 @@ class UserError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on, as on a full disk: one line that says why. Exit code 1."""
+    """A run cannot continue, for example because the disk is full: one line that says why. Exit code 1."""
 
 
 class Preempted(Exception):
-    """A run that was told to stop (SIGTERM) and has saved all it needs to go on. Exit code 143."""
+    """A run got SIGTERM, saved a checkpoint from which it can resume, and stopped. Exit code 143."""
 
 
 class MissingMetadataError(UserError):
-    """Weights beside which nothing tells what must be known of their model; the message names it."""
+    """The checkpoint lacks metadata that is needed to build its model, such as num_heads."""
 
 
 class CorruptExample(UserError):
@@ -25,14 +25,14 @@ class CorruptExample(UserError):
 
 
 def one_line(error: Exception | None) -> str:
-    """What an error of another library says, as part of a line of ours: its first 200 characters."""
+    """The message of another library's error on one line, cut to 200 characters."""
     return ' '.join(str(error).split())[:200]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in `known`; proposes the nearest names that are.
+    """The error for a name that is not in `known`; suggests similar names.
 
-    Nearer than any spelling are names of which it is a word: 'depth' is short for 'encoder_depth'.
+    Names that contain `name` as a word come before names of similar spelling: 'encoder_depth' for 'depth'.
 
     >>> str(unknown('model', 'vit_b61', ['vit_b16', 'vit_l16']))
     "unknown model 'vit_b61'; did you mean 'vit_b16'?"

@@ -1,7 +1,7 @@
-"""Files and folders, here or in a bucket: paths, reading small files, writing any whole or not at all.
+"""Files and folders on the local disk or in a bucket: paths, reading small files, atomic writes.
 
-What starts with gs:// lies in a bucket of Google Cloud Storage. Its paths are used as `pathlib.Path`s are;
-what differs is here, and where `is_local` is asked.
+A path that starts with gs:// is in a bucket of Google Cloud Storage. It has the methods of `pathlib.Path`.
+Where buckets need other code, it is in this file, or the caller checks `is_local`.
 """
 
 import contextlib
@@ -18,17 +18,16 @@ from typing import Any
 from vitjax.errors import RunError, UserError, one_line
 
 _BUCKETS = 'gs://'
-_PATIENCE = 20  # seconds until a network counts as none; what reads buckets would try longer
-_AT_ONCE = 8  # files that are copied at the same time: one alone does not fill a network
+_PATIENCE = 20  # seconds until a bucket counts as unreachable; gcsfs itself would retry for longer
+_AT_ONCE = 8  # files copied in parallel: a single copy does not use the network's full bandwidth
 
 logger = logging.getLogger(__name__)
 
 
 def to_path(text: str | Path) -> Path:
-    """The path of a file or folder, be it here or in a bucket.
+    """The path of a file or folder, on the local disk or in a bucket.
 
-    Raises UserError for no path at all, and where what reads buckets is not installed, or this bucket
-    cannot be read.
+    Raises UserError if the path is empty, if gcsfs is not installed, or if the bucket cannot be read.
     """
     if not str(text):
         raise UserError('a path is empty')
@@ -45,12 +44,12 @@ def to_path(text: str | Path) -> Path:
 
 
 def is_local(path: Path) -> bool:
-    """Whether a path is of the file system, not of a bucket."""
+    """Whether a path is on the local file system, not in a bucket."""
     return isinstance(path, Path)
 
 
 def check_place(folder: Path) -> None:
-    """UserError where there can be no such folder, for a file is in its place or in that of one above it."""
+    """Raises UserError if the folder cannot exist because it, or one of its parents, is a file."""
     if is_local(folder):
         for path in (folder, *folder.parents):
             if path.exists() and not path.is_dir():
@@ -58,7 +57,7 @@ def check_place(folder: Path) -> None:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, in order; none if there is no such folder."""
+    """Sorted names of the folders in a folder; empty if the folder does not exist."""
     if not folder.is_dir():
         return []
     if not is_local(folder):
@@ -70,7 +69,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Paths of all files in a folder, at any depth and in order; links are followed."""
+    """Sorted paths of all files in a folder, at any depth; follows symbolic links."""
     if not is_local(folder):
         return sorted(_BUCKETS + name for name in _filesystem().find(str(folder)))
     return sorted(
@@ -81,12 +80,12 @@ def files_below(folder: Path) -> list[str]:
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made or copied again; RuntimeError if there is no home."""
+    """The user's cache folder of vitjax; RuntimeError if the user has no home folder."""
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vitjax'
 
 
 def copy_here(path: Path, target: Path) -> None:
-    """Copies a file out of a bucket; RunError if the bucket or the disk does not let it."""
+    """Copies a file from a bucket to the local disk; RunError if reading or writing fails."""
     try:
         _filesystem().get_file(str(path), str(target))
     except Exception as error:  # a bucket's client raises nearly anything
@@ -94,11 +93,11 @@ def copy_here(path: Path, target: Path) -> None:
 
 
 def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str]) -> Path:
-    """A folder in the user's cache that has the files of a folder in a bucket, but those to leave out.
+    """Copies the files of a folder in a bucket to the user's cache, and returns the local folder.
 
-    What is there already, of the same size and time, is not copied again. Processes of one machine
-    wait for each other. RunError if a file that is needed is missing, or the bucket or the disk does
-    not let it.
+    Files in `leave_out` are not copied. A local file with the size and modification time of the object is
+    not copied again. A lock makes processes of one machine wait for each other. Raises RunError if a file
+    in `needed` is missing, or if reading or writing fails.
     """
     from filelock import FileLock
 
@@ -111,13 +110,19 @@ def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str])
             entries = {entry['name'].rpartition('/')[2]: entry for entry in files}
             if missing := sorted(set(needed) - set(entries)):
                 raise RunError(f'{folder / missing[0]}: no such file')
-            names = set(entries) - set(leave_out) - {''}  # '' is the folder, if a console made it
+            names = (
+                set(entries) - set(leave_out) - {''}
+            )  # '' is the object that the console makes for a folder
             new = [name for name in names if not _is_copy(here / name, entries[name])]
             if new:
                 size = sum(entries[name]['size'] for name in new)
                 logger.info('copying %.3g GB of %s to %s', size / 1e9, folder, here)
-            with ThreadPoolExecutor(_AT_ONCE) as pool:  # one that fails cancels those that wait
-                list(pool.map(lambda name: _copy_whole(folder / name, entries[name], here), new))
+            with ThreadPoolExecutor(
+                _AT_ONCE
+            ) as pool:  # a failure cancels the copies that have not started
+                list(
+                    pool.map(lambda name: _copy_atomically(folder / name, entries[name], here), new)
+                )
     except RunError:
         raise
     except Exception as error:  # a bucket's client raises nearly anything
@@ -126,13 +131,15 @@ def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str])
 
 
 def _is_copy(file: Path, entry: dict[str, Any]) -> bool:
+    """Whether a local file has the size and modification time of the object in the bucket."""
     if not file.exists():
         return False
     state = file.stat()
     return (state.st_size, int(state.st_mtime)) == (entry['size'], _seconds(entry))
 
 
-def _copy_whole(path: Path, entry: dict[str, Any], folder: Path) -> None:
+def _copy_atomically(path: Path, entry: dict[str, Any], folder: Path) -> None:
+    """Copies an object into a local folder. The file gets its name only when it is complete."""
     unfinished = folder / (path.name + '.tmp')
     copy_here(path, unfinished)
     os.utime(unfinished, (_seconds(entry),) * 2)
@@ -144,11 +151,11 @@ def _seconds(entry: dict[str, Any]) -> int:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file, and its folder if need be, onto the disk; RunError if that does not take it."""
+    """Writes a file atomically and syncs it to disk; makes its folder. RunError if writing fails."""
     content = content.encode() if isinstance(content, str) else content
     try:
         if not is_local(path):
-            path.write_bytes(content)  # an object appears once it is whole
+            path.write_bytes(content)  # an object becomes visible only when it is complete
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + '.tmp')
@@ -164,16 +171,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A place to write a file or folder to, which becomes `path` when nothing went wrong.
+    """Yields a temporary path for a file or folder, and renames it to `path` if the block succeeds.
 
-    Raises UserError where there is something already (but an empty folder) and in a bucket, and
-    RunError if the disk does not take it; then nothing is left behind.
+    Raises UserError if `path` is in a bucket, or exists and is not an empty folder; RunError if writing
+    fails. The temporary path is removed in any case.
     """
     if not is_local(path):
         raise UserError(f'{path}: choose a folder here; gcloud storage cp -r copies it to a bucket')
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f'{path} exists and is not an empty folder; choose another place')
-    if path.exists() and path.samefile(Path.cwd()):  # which would be replaced under one's feet
+    if path.exists() and path.samefile(Path.cwd()):  # it would be replaced while in use
         raise UserError(f'{path} is the folder that you are in; choose another place')
     check_place(path.parent)
     unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
@@ -191,7 +198,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; UserError if it is missing or damaged."""
+    """The content of a JSON file in a run; UserError if the file is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -204,8 +211,8 @@ def read_json(path: Path) -> Any:
 
 @functools.cache
 def _check_bucket(name: str) -> None:
-    """UserError, within seconds and not at the end of a run, where a bucket cannot be read."""
-    # TensorFlow, where it is installed, would be loaded to read buckets.
+    """Raises UserError at once, rather than at the end of a run, if a bucket cannot be read."""
+    # Otherwise epath imports TensorFlow, if it is installed, to read buckets.
     os.environ.setdefault('EPATH_USE_TF', 'false')
     try:
         _filesystem().call('GET', 'b/{}/o', name, maxResults=1, timeout=_PATIENCE)
@@ -216,30 +223,30 @@ def _check_bucket(name: str) -> None:
         reason = 'no such bucket'
     except TimeoutError:
         reason = f'no answer in {_PATIENCE} seconds'
-    except Exception as error:  # of the network, of credentials, of permissions
+    except Exception as error:  # network, credentials or permissions
         reason = f'{_reason(error)}; gcloud auth application-default login gives credentials'
     raise UserError(f'{_BUCKETS}{name}: {reason}')
 
 
 @functools.cache
 def _filesystem() -> Any:
-    """What lists buckets, behind epath, too."""
+    """The fsspec file system of buckets; epath uses the same one."""
     import fsspec
 
-    # A listing that is kept would not show what TensorStore and other hosts write.
+    # A cached listing would not show files that TensorStore and other hosts write.
     fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
-    for name in ('gcsfs', 'google.auth'):  # they tell what they also raise
+    for name in ('gcsfs', 'google.auth'):  # they log the errors that they also raise
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return fsspec.filesystem('gcs')
 
 
 def _sync_folder(folder: Path) -> None:
-    """Returns once the names in a folder are on the disk."""
+    """Syncs the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """The message of an error, on one line."""
     return getattr(error, 'strerror', None) or one_line(error) or repr(error)

@@ -1,7 +1,7 @@
-"""Tables that say which tensor of a foreign layout is which of ours, read in both directions.
+"""Tables that map foreign tensors to our parameters, used for both reading and writing.
 
-A table is a tuple of rows. Each applies where all of its parameters are in the model; what no row
-covers is an error, on either side.
+A table is a tuple of rows. A row applies if all of its parameters are in the model. A parameter or tensor
+that no row covers is an error.
 """
 
 import re
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     """One foreign tensor, and the parameter of ours that it holds.
 
     Attributes:
-      theirs: its name; `{i}` stands for the layer, where ours are stacked and theirs are apart.
+      theirs: name of the foreign tensor; `{i}` is the layer, if only our parameters are stacked over layers.
       ours: '/'-joined path of the parameter; several if theirs holds them one after another along its
         first axis, as one tensor for query, key and value does.
       axes: pattern of `einops.rearrange` from our axes (without that of the layers) to theirs, such as
@@ -114,7 +114,7 @@ def count_layers(names: Iterable[str], before: str) -> int:
     return len({match[1] for match in found if match})
 
 
-def _rows(table, shapes: Shapes, whose: str) -> list[Row]:
+def _rows(table: Iterable[Row], shapes: Shapes, whose: str) -> list[Row]:
     """The rows that apply; together they cover the model."""
     rows = [row for row in table if all(path in shapes for path in row.paths)]
     covered = [path for row in rows for path in row.paths]
@@ -124,7 +124,7 @@ def _rows(table, shapes: Shapes, whose: str) -> list[Row]:
     return rows
 
 
-def _names(row: Row, shapes: Shapes):
+def _names(row: Row, shapes: Shapes) -> list[tuple[str, int | None]]:
     """Each foreign name of a row, with its layer or None."""
     if '{i}' not in row.theirs:
         return [(row.theirs, None)]
@@ -162,12 +162,12 @@ def _lengths(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
 
 
 def _apply(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The foreign shape of a parameter of ours."""
+    """The foreign shape of one of our parameters."""
     return _rearrange(axes, np.empty(shape, np.bool_)).shape if axes else tuple(shape)
 
 
 def _rearrange(axes: str, array: np.ndarray) -> np.ndarray:
-    """A parameter of ours with its axes as they are in the foreign tensor."""
+    """Rearranges one of our parameters to the axes of the foreign tensor."""
     return einops.rearrange(array, axes) if axes else array
 
 
