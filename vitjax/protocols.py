@@ -25,7 +25,7 @@ class Model(Protocol):
 
     Attributes that are read where a model has them:
       image_size: int or (height, width); images are resized to it. Without it, images have one size.
-      in_channels: images are converted to so many channels. Without it, they keep theirs.
+      in_channels: images are converted to this number of channels. Without it, they keep theirs.
       num_classes: how many classes its logits [B, K] tell apart.
       stacked: names of submodules whose parameters have a leading axis of layers. Read in submodules, too.
       before_blocks: names of submodules and parameters that come before a stack, for

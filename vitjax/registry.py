@@ -342,7 +342,7 @@ def _is_task(found: Any) -> bool:
 
 
 def _takes(count: int) -> Callable[[Any], bool]:
-    """Whether it is a class of callables, or a callable with so many positional parameters."""
+    """Predicate: a class of callables, or a callable with at least `count` positional parameters."""
 
     def takes(found: Any) -> bool:
         if not _is_function(found):

@@ -45,9 +45,9 @@ class KNN:
     def __call__(self, event: Any) -> dict[str, float]:
         """Shares of the split's examples that are classified correctly.
 
-          Returns:
-            accuracy and, for more than 5 classes, top5_accuracy; NaN if features are not finite. A class
-        without votes is not among the five, and of classes with equal votes the first comes first.
+        Returns:
+          accuracy and, for more than 5 classes, top5_accuracy; NaN if features are not finite. A class
+          without votes is not among the five; classes with equal votes are ranked by index.
         """
         train_split = train_split_of(event, self.train_split)
         train_features, train_labels = collect_features(event, train_split)

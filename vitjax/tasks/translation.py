@@ -30,8 +30,8 @@ class Translation(Task):
     Attributes:
       label_smoothing: share of the target that is spread over the vocabulary, in training only
         (Vaswani et al. 2017, section 5.4).
-      sample: so many sentences of the evaluation split, spread over it, are translated in each
-        evaluation and scored; 0 for none.
+      sample: number of sentences, spread evenly over the evaluation split, that are translated and
+        scored in each evaluation; 0 for none.
       beam_size: of these translations.
     """
 

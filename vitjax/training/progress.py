@@ -1,4 +1,4 @@
-"""What a person sees of a run on stderr: how far it is, how fast, and what parameters it has."""
+"""Progress of a run on stderr: step, speed, remaining time, and a table of its parameters."""
 
 import datetime
 import math

@@ -1,4 +1,4 @@
-"""What a run measures, on disk: `metrics.jsonl`, one JSON object a line, and TensorBoard events.
+"""Metrics of a run on disk: `metrics.jsonl`, one JSON object a line, and TensorBoard events.
 
 A run that was interrupted and resumed leaves the same `metrics.jsonl`, to the byte, as one that was
 not. So nothing that depends on the clock goes there.
@@ -56,7 +56,7 @@ class Records:
         self._write_events(step, 'speed', values)
 
     def sync(self) -> None:
-        """Returns once all that was written is on the disk, to be called before a checkpoint is."""
+        """Flushes all rows and events to the disk; called before each checkpoint is saved."""
         with _writing(self._rows.name):
             self._rows.flush()
             if isinstance(self._rows, io.IOBase):
@@ -151,7 +151,7 @@ def _open_to_append(path: Path) -> io.TextIOBase | _GrowingObject:
 
 
 def _rewind(path: Path, step: int) -> None:
-    """Takes out all rows after `step`, and what is no row; the file is replaced at one stroke."""
+    """Removes rows after `step` and invalid lines; replaces the file atomically."""
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if (row := _row(line)) and row['step'] <= step]
     if kept != lines:

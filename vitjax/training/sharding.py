@@ -107,7 +107,7 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh, stacks: Stacks) -> Any:
 
 
 def _partition(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, layers: int) -> P:
-    """How one array is cut, of which so many leading axes are of layers.
+    """The partition of one array whose first `layers` axes are axes of layers.
 
     Where the axis of a rule does not divide by fsdp, the largest other that does is cut.
     """
@@ -150,7 +150,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 @contextlib.contextmanager
 def context(mesh: jax.sharding.Mesh, matmul_precision: str = 'default') -> Iterator[None]:
-    """What steps are traced and run under: the mesh, the names of its axes, the precision."""
+    """Context in which steps are traced and run: mesh, rules of logical axes, matmul precision."""
     with (
         jax.set_mesh(mesh),
         nn.logical_axis_rules(AXIS_RULES),
