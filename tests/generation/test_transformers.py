@@ -67,7 +67,7 @@ FORCED = (
 
 
 @pytest.mark.parametrize(('ours', 'theirs'), [FREE, FORCED])
-def test_greedy(problem, ours, theirs):
+def test_greedy_equals_transformers(problem, ours, theirs):
     for seed in range(3):
         task = problem(seed)
         found = greedy(*task, task.source != 0, **TOKENS, **ours)
@@ -85,7 +85,9 @@ def test_greedy(problem, ours, theirs):
         ('full', True, 2.5, FREE),
     ],
 )
-def test_beam_search(problem, early_stop, early_stopping, length_penalty, options):
+def test_beam_search_equals_transformers(
+    problem, early_stop, early_stopping, length_penalty, options
+):
     ours, theirs = options
     for seed in range(3):
         task = problem(seed)

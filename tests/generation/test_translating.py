@@ -17,7 +17,7 @@ def run(pretrained, texts, **options):
 
 
 @pytest.mark.parametrize('beam_size', [1, 3])
-def test_order_is_kept_whatever_the_batches(pretrained, numbers, beam_size):
+def test_translate_keeps_the_order_for_any_batch_size(pretrained, numbers, beam_size):
     texts = ['', *(korean for korean, _ in numbers[::7]), '  ', numbers[3][0]]
     wanted = ['', *(english for _, english in numbers[::7]), '', numbers[3][1]]
     for batch_size in (4, 32):
@@ -25,14 +25,14 @@ def test_order_is_kept_whatever_the_batches(pretrained, numbers, beam_size):
         assert [best[0].text for best in found] == wanted
 
 
-def test_the_best_come_first(pretrained, numbers):
+def test_translate_returns_the_best_first(pretrained, numbers):
     [best] = run(pretrained, [numbers[20][0]], beam_size=3, n_best=3)
     assert best[0].text == numbers[20][1]
     assert len({one.text for one in best}) == 3
     assert [one.score for one in best] == sorted((one.score for one in best), reverse=True)
 
 
-def test_a_long_text_is_translated_in_parts(pretrained, numbers):
+def test_translate_splits_a_long_text(pretrained, numbers):
     korean, english = numbers[11]
     text = ' '.join([korean] * 40)
     parts = split(pretrained.preprocess, text)
@@ -42,7 +42,7 @@ def test_a_long_text_is_translated_in_parts(pretrained, numbers):
     assert english in found.text
 
 
-def test_parts_are_sentences_or_cut_between_words(pretrained):
+def test_split_into_sentences_or_between_words(pretrained):
     preprocess = pretrained.preprocess
     text = '일 이 삼. ' * 9 + '삼' * 50
     parts = split(preprocess, text)
@@ -52,7 +52,7 @@ def test_parts_are_sentences_or_cut_between_words(pretrained):
     assert split(preprocess, '일 이') == ['일 이']
 
 
-def test_anything_that_is_text_has_an_answer(pretrained):
+def test_translate_accepts_any_text(pretrained):
     texts = ['hello', '\x00\x07', '\u1100\u1161', 'e\u0301 🙂', '\ud800', '▁']
     assert all(isinstance(best[0].text, str) for best in run(pretrained, texts))
 
@@ -60,6 +60,6 @@ def test_anything_that_is_text_has_an_answer(pretrained):
 @pytest.mark.parametrize(
     'options', [{'n_best': 2}, {'n_best': 0}, {'beam_size': 0}, {'batch_size': 0}]
 )
-def test_options_out_of_range(pretrained, options):
+def test_translate_refuses_options_out_of_range(pretrained, options):
     with pytest.raises(UserError, match='n_best must be from 1 to beam_size, batch_size at least'):
         translate(pretrained.model, pretrained.variables, pretrained.preprocess, ['a'], **options)

@@ -17,11 +17,11 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_a_cold_lookup_is_a_table_lookup():
+def test_lookup_at_low_temperature_is_a_dictionary_lookup():
     np.testing.assert_array_equal(lookup(KEYS, KEYS, VALUES, temperature=1e-3), VALUES)
 
 
-def test_whole_numbers_are_mixed_as_any_others():
+def test_lookup_of_integer_values_returns_float32():
     values = np.array([[1], [2], [4]])
     found = lookup(KEYS, KEYS, values, temperature=0.3)
     np.testing.assert_allclose(
@@ -31,7 +31,7 @@ def test_whole_numbers_are_mixed_as_any_others():
 
 
 @pytest.mark.parametrize('temperature', [1e-3, 1.0, 50.0])
-def test_a_key_that_is_not_there_finds_the_mean(temperature):
+def test_lookup_without_matching_key_returns_the_mean(temperature):
     other = np.eye(4, dtype=np.float32)[3:]
     found = lookup(other, KEYS, VALUES, temperature=temperature)
     np.testing.assert_allclose(found[0], VALUES.mean(axis=0), rtol=1e-6)
@@ -49,7 +49,7 @@ def lookup_with_weights(query, key, value, temperature, mask):
     visible=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_equals_the_formula_in_float64(batch, temperature, visible, seed):
+def test_lookup_equals_the_formula_in_float64(batch, temperature, visible, seed):
     rng = np.random.default_rng(seed)
     query, key, value = (rng.normal(size=(*batch, *end)) for end in ((4, 3), (5, 3), (5, 2)))
     mask = rng.random((*batch, 4, 5)) < visible
@@ -64,7 +64,7 @@ def test_equals_the_formula_in_float64(batch, temperature, visible, seed):
     np.testing.assert_allclose(found_weights.sum(-1), 1, atol=1e-6)
 
 
-def test_a_hidden_key_is_as_if_it_were_not_there():
+def test_lookup_with_mask_equals_lookup_without_the_masked_keys():
     query, key, value = normal(3, 4), normal(5, 4), normal(5, 6)
     mask = np.array([True, False, True, True, False])
 
@@ -80,7 +80,7 @@ def test_a_hidden_key_is_as_if_it_were_not_there():
         assert gradient[mask].any()
 
 
-def test_a_query_that_sees_no_key_gets_finite_values_and_gradients():
+def test_lookup_with_all_keys_masked_is_finite_and_so_is_its_gradient():
     mask = np.array([[True, True, True], [False, False, False]])
 
     @jax.jit
@@ -92,11 +92,11 @@ def test_a_query_that_sees_no_key_gets_finite_values_and_gradients():
     assert np.isfinite(gradient).all()
 
 
-def test_similarities_too_great_for_exp_are_no_trouble():
+def test_lookup_does_not_overflow():
     np.testing.assert_array_equal(lookup(1e4 * KEYS, KEYS, VALUES), VALUES)
 
 
-def test_the_order_of_the_keys_does_not_matter():
+def test_lookup_is_invariant_to_the_order_of_keys():
     query, key, value = normal(3, 4), normal(5, 4), normal(5, 6)
     order = [3, 1, 4, 0, 2]
     np.testing.assert_allclose(
@@ -104,7 +104,7 @@ def test_the_order_of_the_keys_does_not_matter():
     )
 
 
-def test_weights_are_float32_under_bfloat16():
+def test_lookup_weights_are_float32_under_bfloat16():
     arrays = normal(3, 8), normal(64, 8), normal(64, 6)
     expected, expected_weights = lookup(*arrays, return_weights=True)
     found, weights = lookup(*(x.astype(jnp.bfloat16) for x in arrays), return_weights=True)
@@ -128,7 +128,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(('arguments', 'changes'), KINDS)
-def test_parameters(arguments, changes):
+def test_multi_head_attention_parameters(arguments, changes):
     module = MultiHeadAttention(HEADS, dtype=jnp.bfloat16, **arguments)
     params = jax.eval_shape(module.init, jax.random.key(0), normal(1, 3, D))['params']
     expected = dict(query=PROJECTION, key=PROJECTION, value=PROJECTION, out=OUT) | changes
@@ -138,7 +138,7 @@ def test_parameters(arguments, changes):
 
 @pytest.mark.parametrize('rotary', [False, True])
 @pytest.mark.parametrize('arguments', [arguments for arguments, _ in KINDS])
-def test_heads_are_lookups_side_by_side(arguments, rotary, random_variables):
+def test_multi_head_attention_equals_parallel_lookups(arguments, rotary, random_variables):
     x, context = normal(2, 3, D), normal(2, 5, D, seed=1)
     angles = {}
     if rotary:
@@ -182,7 +182,7 @@ def test_heads_are_lookups_side_by_side(arguments, rotary, random_variables):
     np.testing.assert_allclose(weights, expected_weights, atol=1e-4)
 
 
-def test_without_context_it_attends_to_itself(random_variables):
+def test_attention_without_context_is_self_attention(random_variables):
     x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
     variables = random_variables(module, x)
@@ -191,7 +191,7 @@ def test_without_context_it_attends_to_itself(random_variables):
     assert weights is None
 
 
-def test_a_mask_may_differ_by_example_and_head(random_variables):
+def test_attention_mask_may_differ_by_example_and_head(random_variables):
     x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
     mask = (np.random.default_rng(0).random((2, HEADS, 3, 3)) < 0.6) | np.eye(3, dtype=bool)
@@ -200,7 +200,7 @@ def test_a_mask_may_differ_by_example_and_head(random_variables):
     np.testing.assert_array_equal(weights > 0, mask)
 
 
-def test_rotary_angles_move_without_being_seen_but_not_apart(random_variables):
+def test_rotary_attention_is_invariant_to_a_common_shift_of_positions(random_variables):
     x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
     variables = jax.tree.map(lambda leaf: leaf / 3, random_variables(module, x))
@@ -219,7 +219,7 @@ def test_rotary_angles_move_without_being_seen_but_not_apart(random_variables):
     assert np.abs(found - still).max() > 1e-2
 
 
-def test_one_query_at_a_time_finds_what_all_find_together(random_variables):
+def test_attention_with_a_cache_equals_attention_at_once(random_variables):
     x = normal(2, 3, D)
     module = MultiHeadAttention(HEADS)
     variables = random_variables(module, x)
@@ -236,12 +236,12 @@ def test_one_query_at_a_time_finds_what_all_find_together(random_variables):
 
 
 @pytest.mark.parametrize('name', ['angles', 'key_angles'])
-def test_queries_do_not_turn_without_keys(name):
+def test_attention_refuses_angles_of_queries_alone(name):
     x, angles = np.zeros((1, 2, D)), np.zeros((2, HEAD // 2))
-    with pytest.raises(ValueError, match='queries and keys turn together'):
+    with pytest.raises(ValueError, match='rotary positions need both'):
         MultiHeadAttention(HEADS).apply({}, x, x, **{name: angles})
 
 
-def test_heads_must_divide_the_width():
+def test_attention_refuses_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError, match='num_heads 3 does not divide the width 8'):
         jax.eval_shape(MultiHeadAttention(3).init, jax.random.key(0), np.zeros((1, 2, 8)))

@@ -1,4 +1,4 @@
-"""Layers that take a word refuse any other."""
+"""Layers refuse unknown names in arguments that choose among a few."""
 
 import jax
 import numpy as np
@@ -25,20 +25,29 @@ def built(module):
 @pytest.mark.parametrize(
     ('call', 'message'),
     [
-        (built(Convolution(2, (3, 3), padding='same')), "padding 'same' is none of SAME, VALID"),
-        (built(ConvBlock(2, (3, 3), norm='layer')), "norm 'layer' is none of group, batch, none"),
-        (built(ResidualBlock(2, 'bottle')), "kind 'bottle' is none of basic, bottleneck"),
-        (built(ResidualBlock(2, norm='grup')), "norm 'grup' is none of group, batch, none"),
-        (built(ResNetBackbone((1,), 'Basic')), "kind 'Basic' is none of basic, bottleneck"),
-        (lambda: resnet_windows((1,), 'v2'), "kind 'v2' is none of basic, bottleneck"),
+        (
+            built(Convolution(2, (3, 3), padding='same')),
+            "unknown padding 'same'; did you mean 'SAME'",
+        ),
+        (
+            built(ConvBlock(2, (3, 3), norm='layer')),
+            "unknown norm 'layer'; known: batch, group, none",
+        ),
+        (built(ResidualBlock(2, 'bottle')), "unknown kind 'bottle'; did you mean 'bottleneck'"),
+        (built(ResidualBlock(2, norm='grup')), "unknown norm 'grup'; did you mean 'group'"),
+        (built(ResNetBackbone((1,), 'Basic')), "unknown kind 'Basic'; did you mean 'basic'"),
+        (lambda: resnet_windows((1,), 'v2'), "unknown kind 'v2'; known: basic, bottleneck"),
         (
             built(SpatialAttention(normalise='sigmod')),
-            "normalise 'sigmod' is none of sigmoid, softmax",
+            "unknown normalise 'sigmod'; did you mean 'sigmoid'",
         ),
-        (lambda: sincos2d((2, 2), 8, variant='moco'), "variant 'moco' is none of simple_vit, mae"),
-        (built(MLP(4, activation='tanh')), "activation 'tanh' is none of gelu, gelu_tanh,"),
+        (
+            lambda: sincos2d((2, 2), 8, variant='moco'),
+            "unknown variant 'moco'; known: mae, simple_vit",
+        ),
+        (built(MLP(4, activation='tanh')), "unknown activation 'tanh'; did you mean 'gelu_tanh'"),
     ],
 )
-def test_words_that_are_not_known(call, message):
+def test_check_choice_refuses_unknown_names(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -31,7 +31,7 @@ def usable(variables):
     )
 
 
-def test_a_unit_of_the_second_layer_sees_four_numbers_of_six(random_variables):
+def test_receptive_field_of_two_convolutions(random_variables):
     """x1 ... x6 -> r1 ... r6 -> p1 ... p4, each from three neighbours; p1 from x1 ... x4."""
     first = ConvBlock(2, (3,), norm='none', relu=False)
     second = ConvBlock(1, (3,), padding='VALID', norm='none', relu=False)
@@ -58,7 +58,7 @@ KERNELS = st.tuples(st.integers(1, 4), st.integers(2, 4), st.integers(1, 3), st.
 
 @settings(max_examples=25, deadline=None)
 @given(shape=KERNELS, seed=st.integers(0, 99), factor=st.floats(0.1, 10), shift=st.floats(-3, 3))
-def test_standardised_kernels(shape, seed, factor, shift):
+def test_standardise_gives_mean_0_and_deviation_1(shape, seed, factor, shift):
     kernel = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     kernel[0, 0, 0] += 1  # no filter is constant
     kernel[0, 1, 0] -= 1
@@ -71,7 +71,7 @@ def test_standardised_kernels(shape, seed, factor, shift):
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('shape', [(3, 7, 4), (3, 5, 6, 4), (3, 2, 3, 4, 4), (3, 1, 1, 4)])
-def test_group_norm_is_that_of_flax_and_so_is_its_gradient(shape, dtype, random_variables):
+def test_group_norm_and_its_gradient_equal_flax(shape, dtype, random_variables):
     x = (3 + RNG.normal(size=shape)).astype(dtype)
     y = RNG.normal(size=shape).astype(np.float32)
     variables = random_variables(GroupNorm(2), x)
@@ -111,7 +111,7 @@ CASES = pytest.mark.parametrize(
 
 @CASES
 @pytest.mark.parametrize('standardised', [False, True])
-def test_one_to_three_spatial_axes(
+def test_convolution_of_one_to_three_spatial_axes(
     spatial, kernel, stride, padding, expected, standardised, random_variables
 ):
     x = RNG.normal(size=(2, *spatial, 3)).astype(np.float32)
@@ -128,7 +128,7 @@ def test_one_to_three_spatial_axes(
 
 @pytest.mark.parametrize('spatial', [(7,), (5, 6), (1, 8), (3, 4, 5)])
 @pytest.mark.parametrize(('size', 'stride'), [(3, 2), (2, 2), (3, 1), (2, 3), (1, 2)])
-def test_max_pool(spatial, size, stride):
+def test_max_pool_equals_flax(spatial, size, stride):
     """It, and its gradient, are those of a window that moves over the map."""
     x = RNG.normal(size=(2, *spatial, 3)).astype(np.float32) - 3  # below zero
     window = (size,) * len(spatial), (stride,) * len(spatial), 'SAME'
@@ -138,7 +138,7 @@ def test_max_pool(spatial, size, stride):
     np.testing.assert_allclose(same_pull(expected)[0], pull(expected)[0], rtol=1e-6)
 
 
-def test_a_kernel_that_sees_one_number_is_not_standardised(random_variables):
+def test_kernel_with_one_input_value_is_not_standardised(random_variables):
     x = IMAGES[..., :1]
     layer = Convolution(4, (1, 1), standardised=True)
     variables = random_variables(layer, x)
@@ -148,7 +148,7 @@ def test_a_kernel_that_sees_one_number_is_not_standardised(random_variables):
 
 @pytest.mark.parametrize('norm', ['group', 'batch', 'none'])
 @pytest.mark.parametrize(('spatial', 'shift'), [((12,), (3,)), ((9, 10), (2, -3))])
-def test_what_moves_in_the_image_moves_in_the_map(norm, spatial, shift, random_variables):
+def test_convolution_is_translation_equivariant(norm, spatial, shift, random_variables):
     x = np.zeros((2, *spatial, 3), np.float32)
     middle = tuple(slice(4, 6) for _ in spatial)
     x[(slice(None), *middle)] = RNG.normal(size=(2, *(2,) * len(spatial), 3))
@@ -163,7 +163,7 @@ def test_what_moves_in_the_image_moves_in_the_map(norm, spatial, shift, random_v
 
 
 @given(channels=st.integers(1, 300))
-def test_groups_of_channels(channels):
+def test_num_groups(channels):
     groups = num_groups(channels)
     assert 1 <= groups <= 32
     assert channels % groups == 0
@@ -174,11 +174,11 @@ def test_groups_of_channels(channels):
     ('channels', 'groups'),
     [(1, 1), (2, 1), (8, 4), (13, 1), (32, 16), (48, 24), (64, 32), (256, 32)],
 )
-def test_groups_are_32_where_they_can(channels, groups):
+def test_num_groups_is_32_where_possible(channels, groups):
     assert num_groups(channels) == groups
 
 
-def test_group_norm_sees_each_example_alone(random_variables):
+def test_group_norm_is_independent_of_other_examples(random_variables):
     layer = ConvBlock(4, (3, 3), relu=False)
     params = random_variables(layer, IMAGES)['params']
     params['norm'] = {'scale': np.ones(4), 'bias': np.zeros(4)}
@@ -190,7 +190,7 @@ def test_group_norm_sees_each_example_alone(random_variables):
     np.testing.assert_allclose(alone, found[1:], atol=1e-5)
 
 
-def test_batch_norm_looks_at_the_batch_in_training_alone(random_variables):
+def test_batch_norm_uses_batch_statistics_only_in_training(random_variables):
     layer = ConvBlock(4, (3, 3), norm='batch', relu=False)
     variables = usable(random_variables(layer, IMAGES))
     params, before = variables['params'], variables['batch_stats']['norm']
@@ -215,7 +215,7 @@ def test_batch_norm_looks_at_the_batch_in_training_alone(random_variables):
 
 
 @pytest.mark.parametrize('norm', ['group', 'batch', 'none'])
-def test_bfloat16_leaves_parameters_and_statistics_in_float32(norm):
+def test_bfloat16_keeps_parameters_and_statistics_in_float32(norm):
     layer = ConvBlock(4, (3, 3), norm=norm, dtype=jnp.bfloat16)
     out, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), IMAGES)
     assert out.dtype == jnp.bfloat16
@@ -249,7 +249,7 @@ def equations(jaxpr):
         ('bottleneck', 3, 1, (2, 5, 6, 12), True),
     ],
 )
-def test_a_residual_block_starts_as_its_shortcut(norm, kind, width, stride, expected, projects):
+def test_residual_block_starts_as_its_shortcut(norm, kind, width, stride, expected, projects):
     x = RNG.normal(size=(2, 5, 6, 8)).astype(np.float32)
     block = ResidualBlock(width, kind, stride, norm)
     found, variables = jax.jit(block.init_with_output)(jax.random.key(0), x)
@@ -267,7 +267,7 @@ def test_a_residual_block_starts_as_its_shortcut(norm, kind, width, stride, expe
     assert [bool(scale.any()) for scale in scales] == [True] * (names[kind] - 1) + [False]
 
 
-def test_the_3x3_convolution_of_a_bottleneck_carries_the_stride():
+def test_bottleneck_has_its_stride_in_the_3x3_convolution():
     windows = resnet_windows((1, 1), 'bottleneck')
     assert [window.stride for window in windows['stage1_block1']] == [(1, 1)] * 3
     assert [window.stride for window in windows['stage2_block1']] == [(1, 1), (2, 2), (1, 1)]
@@ -276,7 +276,7 @@ def test_the_3x3_convolution_of_a_bottleneck_carries_the_stride():
 
 @pytest.mark.parametrize('size', [(64, 64), (40, 70), (1, 3)])
 @pytest.mark.parametrize('depths', [(), (1,), (2, 1), (1, 1, 1, 1)])
-def test_backbone(size, depths):
+def test_resnet_backbone_shapes(size, depths):
     backbone = ResNetBackbone(depths, width=2)
     maps, _ = jax.eval_shape(backbone.init_with_output, jax.random.key(0), np.zeros((3, *size, 1)))
     windows = resnet_windows(depths, 'bottleneck')
@@ -290,7 +290,7 @@ def test_backbone(size, depths):
 
 
 @pytest.mark.parametrize('kernel', [(), (1, 1, 1, 1)])
-def test_other_numbers_of_spatial_axes(kernel):
+def test_convolution_refuses_other_numbers_of_spatial_axes(kernel):
     x = np.zeros((1, *kernel, 2), np.float32)
-    with pytest.raises(ValueError, match='not of one, two or three axes'):
+    with pytest.raises(ValueError, match='must have one, two or three axes'):
         jax.eval_shape(Convolution(4, kernel).init, jax.random.key(0), x)

@@ -23,7 +23,7 @@ def plain(query, key, value, mask):
 
 @MASKS
 @pytest.mark.parametrize('kernel', [fused.cpu_attention, fused.splash_attention])
-def test_a_kernel_is_the_lookup_and_so_is_its_gradient(kernel, mask):
+def test_kernels_and_their_gradients_equal_lookup(kernel, mask):
     def learn(function):
         loss = lambda *inputs: (function(*inputs, mask) ** 2).sum()  # noqa: E731
         return function(QUERY, KEY, VALUE, mask), *jax.grad(loss, (0, 1, 2))(QUERY, KEY, VALUE)
@@ -33,20 +33,20 @@ def test_a_kernel_is_the_lookup_and_so_is_its_gradient(kernel, mask):
 
 
 @pytest.mark.parametrize('kernel', [fused.cpu_attention, fused.splash_attention])
-def test_where_all_keys_are_hidden_the_result_is_a_number(kernel):
+def test_kernels_with_all_keys_masked_are_finite(kernel):
     mask = PADDING & np.array([True, False])[:, None, None, None]
     found = kernel(QUERY, KEY, VALUE, mask)
     np.testing.assert_allclose(found[0], plain(QUERY, KEY, VALUE, None)[0], atol=1e-5)
     assert np.isfinite(found).all()
 
 
-def test_splash_attention_takes_no_mask_that_differs_between_queries():
+def test_splash_attention_refuses_masks_that_differ_between_queries():
     with pytest.raises(ValueError, match=r'takes a mask \[B, 1, 1, S\].*not \(70, 130\)'):
         fused.splash_attention(QUERY, KEY, VALUE, np.ones((T, S), bool))
 
 
 @MASKS
-def test_what_cudnn_is_given_is_the_lookup(mask, monkeypatch):
+def test_cudnn_attention_gets_the_arguments_of_lookup(mask, monkeypatch):
     """cuDNN itself needs a GPU; here the same call goes to XLA."""
     call = jax.nn.dot_product_attention
 
@@ -65,7 +65,7 @@ def test_what_cudnn_is_given_is_the_lookup(mask, monkeypatch):
 
 @pytest.mark.parametrize('weights', [False, True])
 @pytest.mark.parametrize('kernel', ['cpu', 'splash'])
-def test_a_module_with_another_kernel_computes_the_same(kernel, weights):
+def test_multi_head_attention_is_the_same_for_all_kernels(kernel, weights):
     x = RNG.normal(size=(B, T, 64)).astype(np.float32)
     module = MultiHeadAttention(HEADS, kernel='xla')
     variables = module.init(jax.random.key(0), x)
@@ -93,7 +93,7 @@ def test_a_module_with_another_kernel_computes_the_same(kernel, weights):
         ('tpu', 'bfloat16', 1025, 64, (8, 1, 1025, 1025), 'xla'),
     ],
 )
-def test_the_choice(platform, dtype, queries, width, mask, expected):
+def test_choose_kernel(platform, dtype, queries, width, mask, expected):
     array = jax.ShapeDtypeStruct((8, 12, queries, width), jnp.dtype(dtype))
     mask = mask and jax.ShapeDtypeStruct(mask, bool)
     assert fused.choose_kernel(array, array, mask, platform) == expected

@@ -19,13 +19,13 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize('name', ACTIVATIONS)
-def test_activations(name):
+def test_activations_equal_their_formulas(name):
     x = np.linspace(-6, 6, 49, dtype=np.float32)
     np.testing.assert_allclose(ACTIVATIONS[name](x), FORMULAS[name](x), atol=1e-5)
 
 
 @pytest.mark.parametrize('gated', [False, True])
-def test_mlp(gated, random_variables):
+def test_mlp_equals_the_formula(gated, random_variables):
     mlp = MLP(M, activation='silu', gated=gated)
     variables = random_variables(mlp, X)
     layers = variables['params']

@@ -44,7 +44,7 @@ def test_unpatchify_is_the_inverse_of_patchify(grid, patch, channels, batch):
 
 @settings(max_examples=40, deadline=None)
 @given(size=st.tuples(SIDE, SIDE), patch=st.tuples(SIDE, SIDE))
-def test_padding_fills_the_outer_patches_with_zeros_and_is_cut_off_again(size, patch):
+def test_patchify_pads_with_zeros_and_unpatchify_removes_them(size, patch):
     images = np.random.default_rng(0).integers(1, 9, size=(2, *size, 3))
     patches = patchify(images, patch, pad=True)
     grid = grid_size(size, patch, pad=True)
@@ -60,7 +60,7 @@ def test_padding_fills_the_outer_patches_with_zeros_and_is_cut_off_again(size, p
         assert 0 <= whole.shape[axis] - side - 2 * before <= 1
 
 
-def test_the_example_of_a_3x6x6_image_in_3x3_patches():
+def test_patchify_of_a_3x6x6_image_in_3x3_patches():
     """With the channels first: 3 channels, 4 patches of 3x3 pixels."""
     image = np.arange(3 * 6 * 6).reshape(3, 6, 6)
     patches = patchify(image.transpose(1, 2, 0)[None], 3)[0].transpose(3, 0, 1, 2)
@@ -72,9 +72,7 @@ def test_the_example_of_a_3x6x6_image_in_3x3_patches():
     ('size', 'patch', 'channels'),
     [((8, 8), (4, 4), 1), ((6, 8), (3, 2), 3), ((4, 6), (4, 1), 5)],
 )
-def test_embedding_is_a_convolution_with_the_stride_of_its_kernel(
-    size, patch, channels, random_variables
-):
+def test_patch_embedding_equals_a_convolution(size, patch, channels, random_variables):
     images = np.random.default_rng(1).normal(size=(2, *size, channels)).astype(np.float32)
     embedding = PatchEmbedding(patch, 7)
     variables = random_variables(embedding, images)
@@ -84,7 +82,7 @@ def test_embedding_is_a_convolution_with_the_stride_of_its_kernel(
     )
 
 
-def test_embedding_computes_in_its_dtype_with_float32_parameters():
+def test_patch_embedding_computes_in_its_dtype_with_float32_parameters():
     embedding = PatchEmbedding((2, 2), 4, dtype=jnp.bfloat16)
     tokens, variables = jax.eval_shape(
         embedding.init_with_output, jax.random.key(0), np.ones((1, 4, 4, 1))
@@ -117,7 +115,7 @@ def test_as_pair(size, pair):
         (8, 9, 'nearest that do: 2, 4, 8; or image height 9; or pad=True'),
     ],
 )
-def test_patches_that_do_not_fill_the_image(size, patch, message):
+def test_grid_size_refuses_patches_that_do_not_divide_the_image(size, patch, message):
     with pytest.raises(ValueError, match=message) as error:
         grid_size(size, patch)
     assert '\n' not in str(error.value)
@@ -133,13 +131,15 @@ def test_patches_that_do_not_fill_the_image(size, patch, message):
         ((8, -8), 4, 'image width must be at least 1, not -8'),
     ],
 )
-def test_sizes_below_one(size, patch, message, pad):
+def test_grid_size_refuses_sizes_below_one(size, patch, message, pad):
     with pytest.raises(ValueError, match=f'^{message}$'):
         grid_size(size, patch, pad=pad)
 
 
-def test_patches_that_make_no_such_image():
-    with pytest.raises(ValueError, match=r'3 patches of 2x2 do not make an image of 4x4: .* 4'):
+def test_unpatchify_refuses_wrong_numbers_of_patches():
+    with pytest.raises(
+        ValueError, match=r'3 patches of 2x2 do not make an image of 4x4: 4 are needed'
+    ):
         unpatchify(np.zeros((1, 3, 2, 2, 1)), 4)
 
 
@@ -157,7 +157,7 @@ METHODS = pytest.mark.parametrize('method', ['cubic_antialias', 'linear'])
 
 @METHODS
 @pytest.mark.parametrize(('old', 'new'), RESAMPLED[:2])
-def test_a_resampled_kernel_sees_in_a_larger_patch_what_it_saw_before(old, new, method):
+def test_resample_kernel_gives_the_same_tokens_for_larger_patches(old, new, method):
     patches = np.random.default_rng(0).normal(size=(9, *old, 2))
     kernel = np.random.default_rng(1).normal(size=(*old, 2, 7)).astype(np.float32)
     found = resample_kernel(kernel, new, method=method)
@@ -171,7 +171,7 @@ def test_a_resampled_kernel_sees_in_a_larger_patch_what_it_saw_before(old, new, 
 
 @METHODS
 @pytest.mark.parametrize(('old', 'new'), RESAMPLED)
-def test_a_resampled_kernel_is_that_of_the_pseudo_inverse(old, new, method):
+def test_resample_kernel_equals_the_pseudo_inverse(old, new, method):
     """Of the matrix B that resizes a whole patch: the kernel is pinv(B.T) w."""
     basis = np.eye(old[0] * old[1]).reshape(-1, *old, 1)
     matrix = resized(basis, new, method).reshape(len(basis), -1).T  # [Ph' * Pw', Ph * Pw]
@@ -181,6 +181,6 @@ def test_a_resampled_kernel_is_that_of_the_pseudo_inverse(old, new, method):
     np.testing.assert_allclose(found, expected.reshape(*new, 2, 7), atol=1e-4)
 
 
-def test_the_same_patch_keeps_its_kernel():
+def test_resample_kernel_to_the_same_patch_returns_the_kernel():
     kernel = np.ones((2, 3, 1, 4), np.float32)
     assert resample_kernel(kernel, (2, 3)) is kernel

@@ -20,25 +20,25 @@ def pooling(random_variables):
     return jax.jit(lambda x: module.apply(variables, x)), tokens, variables
 
 
-def test_one_vector_an_example(pooling):
+def test_attention_pooling_shape(pooling):
     apply, tokens, _ = pooling
     assert apply(tokens).shape == (3, D)
     np.testing.assert_allclose(apply(tokens)[1:2], apply(tokens[1:2]), atol=1e-5)
 
 
 @pytest.mark.parametrize('order', [[4, 2, 0, 1, 3], [0, 1, 2, 3, 4] * 2])
-def test_neither_order_nor_repetition_of_the_tokens_matters(pooling, order):
+def test_attention_pooling_is_invariant_to_order_and_repetition(pooling, order):
     apply, tokens, _ = pooling
     np.testing.assert_allclose(apply(tokens[:, order]), apply(tokens), atol=1e-5)
 
 
-def test_all_tokens_count(pooling):
+def test_attention_pooling_depends_on_all_tokens(pooling):
     apply, tokens, _ = pooling
     gradient = jax.grad(lambda x: apply(x).var())(tokens)
     assert np.abs(gradient).max(axis=-1).all()
 
 
-def test_a_learned_query_looks_at_the_tokens_and_an_mlp_follows(pooling):
+def test_attention_pooling_equals_its_formula(pooling):
     apply, tokens, variables = pooling
     params = dict(variables['params'])
     probe = params.pop('probe_token').repeat(3, 0)
@@ -49,7 +49,7 @@ def test_a_learned_query_looks_at_the_tokens_and_an_mlp_follows(pooling):
     assert not params
 
 
-def test_computes_in_its_dtype_with_float32_parameters(pooling):
+def test_attention_pooling_computes_in_its_dtype_with_float32_parameters(pooling):
     apply, tokens, variables = pooling
     module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M, dtype=jnp.bfloat16))
     own = jax.eval_shape(module.init, jax.random.key(0), tokens)
@@ -60,7 +60,7 @@ def test_computes_in_its_dtype_with_float32_parameters(pooling):
 
 
 @pytest.mark.parametrize('kernel', ['xla', 'cpu', 'cudnn', 'splash'])
-def test_its_single_query_takes_the_kernel_that_can(kernel, pooling):
+def test_attention_pooling_replaces_kernels_for_many_queries(kernel, pooling):
     apply, tokens, variables = pooling
     module = AttentionPooling(BlockConfig(num_heads=2, mlp_dim=M, attention_kernel=kernel))
     found = jax.jit(lambda x: module.apply(variables, x))

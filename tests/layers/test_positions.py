@@ -17,7 +17,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_sinusoidal_is_the_formula():
+def test_sinusoidal_equals_the_formula():
     expected = np.zeros((9, 6))
     for position in range(9):
         for i in range(3):
@@ -31,7 +31,7 @@ def test_sinusoidal_is_the_formula():
 
 @settings(max_examples=40, deadline=None)
 @given(position=POSITIONS, step=STEPS, width=WIDTHS)
-def test_a_step_turns_sinusoidal_positions_wherever_it_is_made(position, step, width):
+def test_sinusoidal_shift_is_a_rotation(position, step, width):
     """PE(p + k) is a linear function of PE(p) that depends on k alone: each pair turns."""
     start, end = np.asarray(sinusoidal(np.array([position, position + step]), width), np.float64)
     angles = step / 10_000 ** (np.arange(0, width, 2) / width)
@@ -42,7 +42,7 @@ def test_a_step_turns_sinusoidal_positions_wherever_it_is_made(position, step, w
     np.testing.assert_allclose(end, turn @ start, atol=1e-3)
 
 
-def test_there_is_no_last_position():
+def test_sinusoidal_is_exact_at_large_positions():
     assert sinusoidal(1_000_000, 2).shape == (1_000_000, 2)
     far = np.array([[0, 1023, 1024], [99_999, 999_999, 1_000_000]])
     frequencies = 10_000.0 ** -(np.arange(0, 16, 2) / 16)
@@ -53,7 +53,7 @@ def test_there_is_no_last_position():
         np.testing.assert_allclose(table[..., 1::2], np.cos(angles), atol=1e-3)
 
 
-def test_positions_may_lie_between_or_before_the_whole_ones():
+def test_sinusoidal_of_fractional_and_negative_positions():
     angles = rotary_angles(np.array([-2.5, 0.25]), 4, temperature=100.0)
     expected = np.array([[-2.5, -0.25], [0.25, 0.025]])
     np.testing.assert_allclose(np.exp(1j * np.asarray(angles)), np.exp(1j * expected), atol=1e-4)
@@ -67,7 +67,7 @@ VARIANT = pytest.mark.parametrize('variant', ['simple_vit', 'mae'])
 
 @VARIANT
 @TABLE
-def test_every_place_has_its_own(grid, width, variant):
+def test_fixed_positions_are_distinct(grid, width, variant):
     table = np.asarray(sincos2d(grid, width, variant=variant))
     assert table.shape == (grid[0] * grid[1], width)
     distances = np.linalg.norm(table[:, None] - table[None], axis=-1)
@@ -76,7 +76,7 @@ def test_every_place_has_its_own(grid, width, variant):
 
 @VARIANT
 @TABLE
-def test_the_same_step_looks_the_same_wherever_it_is_made(grid, width, variant):
+def test_sincos2d_similarity_depends_on_the_difference_of_positions(grid, width, variant):
     table = np.asarray(sincos2d(grid, width, variant=variant), np.float64).reshape(*grid, width)
     np.testing.assert_allclose((table**2).sum(-1), width / 2, rtol=1e-5)
     for rows, columns in [(0, 1), (1, 0), (1, 2)]:
@@ -86,7 +86,7 @@ def test_the_same_step_looks_the_same_wherever_it_is_made(grid, width, variant):
 
 
 @pytest.mark.parametrize(('grid', 'width'), [((3, 5), 8)])
-def test_the_first_half_tells_the_column_the_second_the_row(grid, width):
+def test_sincos2d_has_columns_in_the_first_half_and_rows_in_the_second(grid, width):
     table = np.asarray(sincos2d(grid, width)).reshape(*grid, width)
     column, row = np.split(table, 2, axis=-1)
     assert not np.ptp(column, axis=0).any()
@@ -98,7 +98,7 @@ def test_the_first_half_tells_the_column_the_second_the_row(grid, width):
     ('variant', 'frequencies'),
     [('simple_vit', [1, 0.1, 0.01]), ('mae', [1, 100 ** (-1 / 3), 100 ** (-2 / 3)])],
 )
-def test_frequencies_of_the_two_variants(variant, frequencies):
+def test_sincos2d_frequencies_of_both_variants(variant, frequencies):
     table = sincos2d((1, 2), 12, variant=variant, temperature=100.0)
     np.testing.assert_allclose(table[1, :3], np.sin(frequencies), rtol=1e-5)
     np.testing.assert_allclose(table[1, 3:6], np.cos(frequencies), rtol=1e-5)
@@ -115,7 +115,7 @@ def scores(query, key, query_angles, key_angles):
     shift=POSITIONS,
     width=WIDTHS,
 )
-def test_rotary_scores_depend_on_the_difference_of_positions_alone(positions, other, shift, width):
+def test_rotary_scores_depend_only_on_the_difference_of_positions(positions, other, shift, width):
     query, key = normal(3, width), normal(1, width, seed=1)
 
     def at(shift):
@@ -127,7 +127,7 @@ def test_rotary_scores_depend_on_the_difference_of_positions_alone(positions, ot
 
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(0, 4), columns=st.integers(0, 4))
-def test_axial_scores_depend_on_the_difference_of_rows_and_of_columns(rows, columns):
+def test_axial_scores_depend_only_on_the_differences_of_rows_and_columns(rows, columns):
     grid, width = (7, 8), 16
     angles = axial_angles(grid, width).reshape(*grid, width // 2)
     query, key = normal(12, width), normal(12, width, seed=1)
@@ -138,14 +138,14 @@ def test_axial_scores_depend_on_the_difference_of_rows_and_of_columns(rows, colu
     )
 
 
-def test_axial_scores_tell_rows_columns_and_their_direction_apart():
+def test_axial_scores_distinguish_rows_columns_and_direction():
     query, key = normal(1, 8), normal(9, 8, seed=1)[:1].repeat(9, 0)
     angles = axial_angles((3, 3), 8)
     found = np.asarray(scores(query, key, angles[4:5], angles))[0]
     assert np.abs(found[:, None] - found + np.eye(9)).min() > 1e-3
 
 
-def test_half_of_the_pairs_turn_with_the_column_half_with_the_row():
+def test_axial_angles_rotate_half_of_the_pairs_by_column_and_half_by_row():
     """theta_t = 100^(-t / (d / 4))."""
     angles = axial_angles((2, 3), 8).reshape(2, 3, 4)
     frequencies = np.array([1, 0.1])
@@ -156,7 +156,7 @@ def test_half_of_the_pairs_turn_with_the_column_half_with_the_row():
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_rotate_is_a_product_of_complex_numbers(dtype):
+def test_rotate_equals_complex_multiplication(dtype):
     x = jnp.asarray(normal(2, 3, 5, 6), dtype)
     angles = normal(5, 3, seed=1)
     turned = rotate(x, angles)
@@ -170,12 +170,12 @@ def test_rotate_is_a_product_of_complex_numbers(dtype):
     np.testing.assert_allclose(*norms, rtol=tolerance)
 
 
-def test_an_angle_of_zero_turns_nothing():
+def test_rotate_by_zero_is_the_identity():
     x = normal(2, 3, 5, 6)
     np.testing.assert_array_equal(rotate(x, np.zeros((5, 3))), x)
 
 
-def test_rotary_positions_may_come_one_by_one_while_compiled():
+def test_rotary_angles_of_traced_positions():
     together = rotary_angles(np.arange(5), 8)
     one = jax.jit(lambda position: rotary_angles(position, 8))
     for position in range(5):
@@ -192,12 +192,12 @@ def test_rotary_positions_may_come_one_by_one_while_compiled():
         (lambda: axial_angles((2, 2), 6), 'multiple of 4, not 6'),
         (
             lambda: rotate(np.zeros((1, 2, 3, 8)), np.zeros((3, 8))),
-            r'angles \[3, 8\] do not turn 3 tokens of width 8: that takes \[3, 4\]',
+            r'angles \[3, 8\] do not fit 3 tokens of width 8: \[3, 4\] are needed',
         ),
-        (lambda: rotate(np.zeros((1, 2, 3, 8)), np.zeros((1, 4))), r'that takes \[3, 4\]'),
+        (lambda: rotate(np.zeros((1, 2, 3, 8)), np.zeros((1, 4))), r'\[3, 4\] are needed'),
         (lambda: rotate(np.zeros((1, 2, 3, 7)), np.zeros((3, 3))), 'tokens of width 7'),
     ],
 )
-def test_sizes_that_do_not_fit(call, message):
+def test_positions_refuse_sizes_that_do_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()

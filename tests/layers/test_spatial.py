@@ -14,7 +14,7 @@ MAPS = pytest.mark.parametrize('maps', [1, 2, 6])
 
 @KINDS
 @MAPS
-def test_each_map_weighs_its_own_group_of_channels(normalise, maps, random_variables):
+def test_spatial_attention_map_multiplies_its_group_of_channels(normalise, maps, random_variables):
     layer = SpatialAttention(maps, normalise)
     out, importance = layer.apply(random_variables(layer, X), X)
     assert (importance.shape, importance.dtype) == ((2, 4, 5, maps), jnp.float32)
@@ -31,7 +31,7 @@ def test_each_map_weighs_its_own_group_of_channels(normalise, maps, random_varia
 
 @KINDS
 @pytest.mark.parametrize('size', [(1, 1), (3, 8)])
-def test_where_a_pixel_stands_does_not_matter(normalise, size, random_variables):
+def test_spatial_attention_is_permutation_equivariant(normalise, size, random_variables):
     layer = SpatialAttention(2, normalise)
     x = RNG.normal(size=(2, *size, 4)).astype(np.float32)
     variables = random_variables(layer, x)
@@ -47,7 +47,7 @@ def test_where_a_pixel_stands_does_not_matter(normalise, size, random_variables)
         np.testing.assert_allclose(after, shuffle(before), atol=1e-5)
 
 
-def test_only_softmax_looks_at_other_pixels(random_variables):
+def test_spatial_attention_sees_other_pixels_only_with_softmax(random_variables):
     changed = X.copy()
     changed[:, 0, 0] += 1
     same = {}
@@ -60,7 +60,7 @@ def test_only_softmax_looks_at_other_pixels(random_variables):
 
 
 @KINDS
-def test_bfloat16_leaves_parameters_and_importance_in_float32(normalise):
+def test_spatial_attention_keeps_parameters_and_importance_in_float32(normalise):
     layer = SpatialAttention(2, normalise, dtype=jnp.bfloat16)
     (out, importance), variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), X)
     assert (out.dtype, importance.dtype) == (jnp.bfloat16, jnp.float32)
@@ -68,6 +68,6 @@ def test_bfloat16_leaves_parameters_and_importance_in_float32(normalise):
 
 
 @pytest.mark.parametrize('maps', [0, 4, 7])
-def test_maps_that_do_not_divide_the_channels(maps):
+def test_spatial_attention_refuses_maps_that_do_not_divide_the_channels(maps):
     with pytest.raises(ValueError, match=f'{maps} attention maps do not divide 6 channels'):
         jax.eval_shape(SpatialAttention(maps).init, jax.random.key(0), X)

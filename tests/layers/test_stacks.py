@@ -123,7 +123,7 @@ def stacks_of(model, *inputs):
     ],
     ids=['vit', 'nested', 'scan', 'own', 'none', 'encoder', 'jit', 'stack of stacks', 'mae'],
 )
-def test_stacks_are_declared_at_any_depth(model, inputs, paths):
+def test_record_stacks_finds_declarations_at_any_depth(model, inputs, paths):
     for _ in range(2):  # what is traced already is found, too
         assert stacks_of(model, *inputs).paths == paths
 
@@ -134,12 +134,15 @@ def test_stacks_are_declared_at_any_depth(model, inputs, paths):
         ({'stacked': False}, None),
         ({'before_blocks': None}, None),
         ({'stacked': 'first'}, "Declares.stacked must be a tuple of names.* not 'first'"),
-        ({'stacked': ('third',)}, "stacked names 'third', which is none of .*: first, second"),
-        ({'before_blocks': ('x',)}, "before_blocks names 'x', which is none of .*: first, second"),
-        ({'stacked': ('first',)}, "'first', whose parameters have no axis of layers in common"),
+        ({'stacked': ('third',)}, "stacked names 'third', which is not among .*: first, second"),
+        (
+            {'before_blocks': ('x',)},
+            "before_blocks names 'x', which is not among .*: first, second",
+        ),
+        ({'stacked': ('first',)}, "'first', whose parameters have no common axis of layers"),
     ],
 )
-def test_declarations_are_checked(declared, message):
+def test_record_stacks_refuses_wrong_declarations(declared, message):
     model = Declares(**declared)
     if message is None:
         assert stacks_of(model, TOKENS) == Stacks()
@@ -148,7 +151,7 @@ def test_declarations_are_checked(declared, message):
         stacks_of(model, TOKENS)
 
 
-def test_names_of_parameters_and_of_their_optimizer_state():
+def test_layer_axes_of_parameters_and_of_optimizer_state():
     stacks = stacks_of(Nested(), IMAGES)
     for name, axes in [
         ('vit/encoder/blocks/mlp/out/kernel', 1),
@@ -164,7 +167,7 @@ def test_names_of_parameters_and_of_their_optimizer_state():
     assert twice.stack_of(inner) == 'outer'
 
 
-def test_a_stack_at_the_root_is_no_other_of_its_name():
+def test_stack_at_the_root_is_distinguished_from_others_of_its_name():
     stacks = Stacks({'blocks'})
     assert stacks.layer_axes('blocks/kernel') == 1
     assert stacks.layer_axes('head/blocks/kernel') == 0
@@ -177,7 +180,7 @@ def test_a_stack_at_the_root_is_no_other_of_its_name():
         (Stem(), {'stem/bias', 'vit/register_tokens', 'vit/patch_embedding/bias'}),
     ],
 )
-def test_what_comes_before_a_stack_is_declared_by_modules_around_it(model, before):
+def test_is_before_follows_the_modules_around_a_stack(model, before):
     stacks = stacks_of(model, IMAGES)
     for name in before:
         assert stacks.is_before(name, 'vit/encoder/blocks')
@@ -194,7 +197,7 @@ def test_what_comes_before_a_stack_is_declared_by_modules_around_it(model, befor
         dict(image_size=16, patch_size=8, stem_depths=(1,), stem_width=8),
     ],
 )
-def test_a_vit_declares_all_that_comes_before_its_blocks(options):
+def test_vit_declares_all_parameters_before_its_blocks(options):
     model = vitjax.create_model('vit', **SIZES | options)
     size = options.get('image_size', 8)
     shapes, stacks = record_stacks(

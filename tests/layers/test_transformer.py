@@ -23,7 +23,7 @@ def without_noise(encoder, variables, x=X, **options):
 @pytest.mark.parametrize('scan', [False, True])
 @pytest.mark.parametrize('remat', [False, True])
 @pytest.mark.parametrize('extras', [{}, EXTRAS])
-def test_parameters_are_stacked_whatever_the_switches(scan, remat, extras):
+def test_parameters_are_stacked_for_all_switches(scan, remat, extras):
     def shapes(module, *inputs):
         variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables['params'])
@@ -46,7 +46,7 @@ def encoder(random_variables):
     return encoder, variables, *without_noise(encoder, variables, keep=('blocks', 'attention'))
 
 
-def test_a_stack_is_its_blocks_one_after_another(encoder):
+def test_encoder_equals_its_blocks_in_sequence(encoder):
     _, variables, tokens, kept = encoder
     block = Block(BlockConfig(**SIZES, **EXTRAS))
 
@@ -62,21 +62,21 @@ def test_a_stack_is_its_blocks_one_after_another(encoder):
     np.testing.assert_array_equal(kept['blocks'][-1], tokens)
 
 
-def test_attention_is_kept_and_its_rows_sum_to_one(encoder):
+def test_encoder_returns_attention_with_rows_of_sum_one(encoder):
     *_, kept = encoder
     assert kept['blocks'].shape == (L, B, T, D)
     assert kept['attention'].shape == (L, B, HEADS, T, T)
     np.testing.assert_allclose(kept['attention'].sum(-1), 1, atol=1e-6)
 
 
-def test_it_is_blind_to_order(encoder):
+def test_encoder_is_permutation_equivariant(encoder):
     module, variables, tokens, _ = encoder
     order = [3, 0, 4, 1, 2]
     shuffled, _ = without_noise(module, variables, X[:, order])
     np.testing.assert_allclose(shuffled, tokens[:, order], atol=1e-4)
 
 
-def test_rotary_angles_tell_the_order_but_not_where_it_starts(encoder):
+def test_rotary_encoder_sees_order_but_not_the_first_position(encoder):
     module, variables, tokens, _ = encoder
     order = [3, 0, 4, 1, 2]
 
@@ -91,7 +91,7 @@ def test_rotary_angles_tell_the_order_but_not_where_it_starts(encoder):
     assert np.abs(at(range(T), X[:, order]) - found[:, order]).max() > 1e-2
 
 
-def test_a_mask_hides_tokens(encoder):
+def test_encoder_mask_hides_tokens(encoder):
     module, variables, *_ = encoder
     visible = np.array([True, True, False, True, False])
     masked = functools.partial(without_noise, module, variables, mask=visible)
@@ -102,7 +102,7 @@ def test_a_mask_hides_tokens(encoder):
     np.testing.assert_allclose(tokens[:, visible], alone, atol=1e-4)
 
 
-def test_a_layer_scale_of_zero_lets_all_pass_unchanged(encoder):
+def test_layer_scale_of_zero_is_the_identity(encoder):
     module, variables, *_ = encoder
     blocks = dict(variables['params']['blocks'])
     for name in ('attention_scale', 'mlp_scale'):
@@ -135,7 +135,7 @@ def test_drop_path_keeps_the_expectation(rate, random_variables):
     assert abs(kept.mean() - (1 - rate)) < 4 * (rate * (1 - rate) / copies) ** 0.5
 
 
-def test_noise_in_training_only_and_settled_by_the_key(random_variables):
+def test_dropout_acts_only_in_training_and_depends_on_the_key(random_variables):
     noisy = Encoder(L, BlockConfig(**SIZES, dropout=0.5), scan=True, drop_path=0.5)
     plain = Encoder(L, BlockConfig(**SIZES), scan=True)
     variables = random_variables(plain, X)

@@ -53,7 +53,7 @@ def random_variables(model, size, channels=3):
 @pytest.mark.parametrize(
     ('size', 'in_channels'), [((8, 8), 3), ((7, 12), 1), ((33, 9), 4), ((1, 1), 1)]
 )
-def test_any_size_of_image_and_number_of_channels(network, channels, strides, size, in_channels):
+def test_cnn_takes_any_image_size_and_channels(network, channels, strides, size, in_channels):
     model = network(image_size=size, in_channels=in_channels)
     logits, _ = shapes(model, size, in_channels)
     features, _ = shapes(model, size, in_channels, method='features')
@@ -71,7 +71,7 @@ def test_any_size_of_image_and_number_of_channels(network, channels, strides, si
 
 
 @SHARED
-def test_features(network, channels, strides):
+def test_cnn_features(network, channels, strides):
     model = network(image_size=(6, 9))
     variables = random_variables(model, (6, 9))
     images = np.random.default_rng(1).normal(size=(2, 6, 9, 3)).astype(np.float32)
@@ -92,7 +92,7 @@ def test_features(network, channels, strides):
 
 @SHARED
 @pytest.mark.parametrize('size', [(64, 64), (45, 30)])
-def test_windows_lead_from_block_to_block(network, channels, strides, size):
+def test_cnn_windows(network, channels, strides, size):
     """A unit's gradient reaches as far as the windows say, and every map has their stride."""
     options = {'norm': 'batch', 'image_size': size, 'in_channels': 1}
     model = network(**options)
@@ -137,13 +137,13 @@ def centre_gradients(model, variables, images):
 
 
 @SHARED
-def test_without_classes_it_returns_the_pooled_vector(network, channels, strides):
+def test_cnn_without_classes_returns_the_pooled_vector(network, channels, strides):
     output, variables = shapes(network(image_size=8, num_classes=0), (8, 8))
     assert (output.shape, output.dtype) == ((2, channels[-1]), jnp.float32)
     assert 'head' not in variables['params']
 
 
-def test_the_head_starts_with_zeros():
+def test_cnn_head_is_initialised_with_zeros():
     images = np.ones((1, 8, 8, 3), np.float32)
     variables = jax.jit(SMALL_CNN(image_size=8).init)(jax.random.key(0), images)
     head = variables['params']['head']
@@ -152,7 +152,7 @@ def test_the_head_starts_with_zeros():
 
 
 @SHARED
-def test_bfloat16_is_near_float32(network, channels, strides):
+def test_cnn_in_bfloat16_is_near_float32(network, channels, strides):
     variables = random_variables(network(image_size=8), (8, 8))
     images = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
     expected, found = (
@@ -166,7 +166,7 @@ def test_bfloat16_is_near_float32(network, channels, strides):
 
 
 @pytest.mark.parametrize('network', [SMALL_CNN, SMALL_RESNET])
-def test_batch_norm_looks_at_the_batch_in_training_alone(network):
+def test_cnn_batch_norm_uses_batch_statistics_only_in_training(network):
     model = network(image_size=8, norm='batch')
     variables = random_variables(model, (8, 8))
     images = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
@@ -185,12 +185,12 @@ def test_batch_norm_looks_at_the_batch_in_training_alone(network):
     )
 
 
-def test_group_norm_needs_no_statistics():
+def test_cnn_with_group_norm_has_no_batch_stats():
     assert set(shapes(SMALL_CNN(image_size=8), (8, 8))[1]) == {'params'}
 
 
 @pytest.mark.parametrize('train', [False, True])
-def test_dropout_is_of_training(train):
+def test_cnn_dropout_acts_only_in_training(train):
     model = SMALL_CNN(image_size=8, dropout=0.5)
     variables = random_variables(model, (8, 8))
     images = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
@@ -202,7 +202,7 @@ def test_dropout_is_of_training(train):
 
 
 @pytest.mark.parametrize('kind', ['sigmoid', 'softmax'])
-def test_spatial_attention(kind):
+def test_cnn_spatial_attention(kind):
     model = SMALL_CNN(image_size=(6, 9), spatial_attention=kind, attention_maps=2)
     variables = random_variables(model, (6, 9))
     images = np.random.default_rng(1).normal(size=(2, 6, 9, 3)).astype(np.float32)
@@ -224,7 +224,7 @@ def test_spatial_attention(kind):
 
 
 @SHARED
-def test_attention_is_returned_only_where_there_is_some(network, channels, strides):
+def test_cnn_features_without_spatial_attention_refuse_attention(network, channels, strides):
     model = network(image_size=8)
     if getattr(model, 'spatial_attention', 'none') == 'none':
         with pytest.raises(ValueError, match='no spatial attention'):
@@ -233,7 +233,7 @@ def test_attention_is_returned_only_where_there_is_some(network, channels, strid
         assert 'attention' not in shapes(model, (8, 8), method='features')[0]
 
 
-def test_exact_count():
+def test_cnn_parameter_count():
     model = CNN(in_channels=1, image_size=28, spatial_attention='sigmoid', attention_maps=4)
     _, variables = shapes(model, (28, 28), 1)
     widths = [1, 32, 32, 64, 64, 128, 128]
@@ -264,13 +264,13 @@ def test_exact_count():
         ({'dropout': 1.0}, r'dropout must be in \[0, 1\)'),
     ],
 )
-def test_values_that_do_not_fit(changes, message):
+def test_cnn_refuses_invalid_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         SMALL_CNN(**changes)
 
 
 @SHARED
 @pytest.mark.parametrize('size', [(8, 9), (9, 8)])
-def test_images_that_do_not_fit(network, channels, strides, size):
+def test_cnn_refuses_images_of_other_shapes(network, channels, strides, size):
     with pytest.raises(ValueError, match=r'takes images \[batch, 8, 8, 3\], not \[2, '):
         shapes(network(image_size=8), size)

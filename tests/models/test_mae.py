@@ -43,7 +43,7 @@ def tree_equal(one, other):
     return jax.tree.all(jax.tree.map(np.array_equal, one, other))
 
 
-def test_hides_as_many_patches_as_it_says_each_image_its_own():
+def test_mae_hides_its_share_of_patches_independently_per_image():
     result = at_random(IMAGES, KEY)
     assert result['prediction'].shape == (B, N, 2, 3, 2)
     np.testing.assert_array_equal(result['hidden'].sum(axis=1), HIDDEN)
@@ -53,7 +53,7 @@ def test_hides_as_many_patches_as_it_says_each_image_its_own():
     np.testing.assert_allclose(np.mean(hidden, axis=(0, 1)), HIDDEN / N, atol=0.05)
 
 
-def test_what_is_hidden_cannot_be_seen():
+def test_mae_prediction_does_not_depend_on_hidden_patches():
     result = at_random(IMAGES, KEY)
     rows, columns = 4, 4
     hidden = np.asarray(result['hidden']).reshape(B, rows, columns)
@@ -65,7 +65,7 @@ def test_what_is_hidden_cannot_be_seen():
     assert not np.allclose(changed['prediction'], result['prediction'], atol=1e-2)
 
 
-def test_without_a_key_an_image_hides_the_same_in_any_batch():
+def test_mae_mask_without_key_depends_only_on_the_image():
     apply = jax.jit(functools.partial(MODEL.apply, variables()))
     together = apply(IMAGES)
     for index in range(B):
@@ -77,7 +77,7 @@ def test_without_a_key_an_image_hides_the_same_in_any_batch():
     assert len(np.unique(together['hidden'], axis=0)) == B
 
 
-def test_features_are_those_of_its_encoder_with_nothing_hidden():
+def test_mae_features_equal_its_encoder_without_hidden_patches():
     encoder = MODEL.encoder()
     assert isinstance(encoder, ViT)
     expected = encoder.apply(
@@ -90,7 +90,7 @@ def test_features_are_those_of_its_encoder_with_nothing_hidden():
     assert MODEL.windows() == encoder.windows()
 
 
-def test_targets_are_normalised_patch_by_patch():
+def test_mae_targets_are_normalised_per_patch():
     target = np.asarray(MODEL.target(jnp.asarray(IMAGES)))
     np.testing.assert_allclose(target.mean(axis=(2, 3, 4)), 0, atol=1e-5)
     np.testing.assert_allclose(target.var(axis=(2, 3, 4), ddof=1), 1, atol=1e-4)
@@ -99,7 +99,7 @@ def test_targets_are_normalised_patch_by_patch():
 
 
 @pytest.mark.parametrize('switch', [{'scan': True}, {'remat': True}, {'scan': True, 'remat': True}])
-def test_switches_change_nothing(switch):
+def test_mae_scan_and_remat_do_not_change_results(switch):
     switched = create_model('mae', **SMALL, **switch)
     assert jax.eval_shape(switched.init, KEY, IMAGES) == jax.eval_shape(MODEL.init, KEY, IMAGES)
     found = jax.jit(switched.apply)(variables(), IMAGES, rngs={'masking': KEY})
@@ -107,7 +107,7 @@ def test_switches_change_nothing(switch):
     np.testing.assert_allclose(found['prediction'], expected['prediction'], atol=1e-5)
 
 
-def test_half_precision_keeps_parameters_and_predictions_in_float32():
+def test_mae_in_bfloat16_keeps_parameters_and_predictions_in_float32():
     model = create_model('mae', **SMALL, dtype=jnp.bfloat16)
     result, created = jax.eval_shape(model.init_with_output, KEY, IMAGES)
     assert result['prediction'].dtype == jnp.float32
@@ -117,7 +117,10 @@ def test_half_precision_keeps_parameters_and_predictions_in_float32():
 @pytest.mark.parametrize(
     ('overrides', 'message'),
     [
-        ({'mask_ratio': 0.0}, 'mask_ratio must hide some of the 16 patches and leave some'),
+        (
+            {'mask_ratio': 0.0},
+            'mask_ratio must leave some of the 16 patches hidden and some visible',
+        ),
         ({'mask_ratio': 0.99}, 'which 0.99 does not'),
         ({'decoder_num_heads': 5}, r'multiple of 4 and of decoder_num_heads \(5\), not 12'),
         ({'decoder_width': 6}, 'decoder_width must be a multiple of 4'),
@@ -127,6 +130,6 @@ def test_half_precision_keeps_parameters_and_predictions_in_float32():
         ({'patch_size': 1, 'in_channels': 1}, 'patches of more than one value'),
     ],
 )
-def test_mistakes(overrides, message):
+def test_mae_refuses_invalid_arguments(overrides, message):
     with pytest.raises(UserError, match=message):
         create_model('mae', **SMALL | overrides)

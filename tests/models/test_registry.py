@@ -193,7 +193,7 @@ def cost(name, **settings):
 
 
 @pytest.mark.parametrize('name', vitjax.list_models())
-def test_every_model_has_its_exact_and_a_published_count(name):
+def test_parameter_counts_are_exact_and_as_published(name):
     assert cost(name)[0] == PARAMETERS[name]
     stored = read_model_costs()[name]
     assert cost(name) == (stored['parameters'], stored['flops'])
@@ -203,7 +203,7 @@ def test_every_model_has_its_exact_and_a_published_count(name):
 
 
 @pytest.mark.parametrize(('name', 'settings', 'millions', 'gigaflops'), PUBLISHED)
-def test_published_sizes(name, settings, millions, gigaflops):
+def test_models_have_their_published_sizes(name, settings, millions, gigaflops):
     parameters, flops = cost(name, **settings)
     assert parameters / 1e6 == pytest.approx(millions, rel=2e-3)
     if gigaflops:
@@ -213,7 +213,7 @@ def test_published_sizes(name, settings, millions, gigaflops):
 @pytest.mark.parametrize(
     ('name', 'width', 'millions'), [('transformer_base', 512, 65), ('transformer_big', 1024, 213)]
 )
-def test_transformers_have_the_parameters_of_the_paper(name, width, millions):
+def test_transformer_parameter_counts_equal_the_paper(name, width, millions):
     """Vaswani et al. 2017, table 3, whose two figures fit no one size of "about 37000" tokens."""
     attention, mlp, norm = 4 * (width**2 + width), 8 * width**2 + 5 * width, 2 * width
     blocks = 6 * (attention + mlp + 2 * norm) + 6 * (2 * attention + mlp + 3 * norm)
@@ -241,7 +241,7 @@ def test_list_models(pattern, names):
     assert set(names) <= set(vitjax.list_models())
 
 
-def test_every_argument_of_a_named_model_can_be_overridden():
+def test_create_model_overrides_any_argument():
     model = vitjax.create_model(
         'vit_s16', image_size=(32, 48), patch_size=(4, 8), num_heads=4, pooling='mean', scan=True
     )
@@ -258,7 +258,7 @@ def test_every_argument_of_a_named_model_can_be_overridden():
         ('resnet', {'stage_depths': [1, 1], 'image_size': [8, 9]}),
     ],
 )
-def test_lists_are_tuples(name, overrides):
+def test_create_model_converts_lists_to_tuples(name, overrides):
     model = vitjax.create_model(name, **overrides)
     expected = {key: tuple(value) for key, value in overrides.items()}
     assert {key: getattr(model, key) for key in overrides} == expected
@@ -300,10 +300,10 @@ def test_lists_are_tuples(name, overrides):
         (
             'r50_vit_b16',
             {'patch_size': 8},
-            "r50_vit_b16: patch height 8 is no multiple of the stem's",
+            "r50_vit_b16: patch height 8 is not a multiple of the stem's",
         ),
     ],
 )
-def test_mistakes(name, overrides, message):
+def test_create_model_error_messages(name, overrides, message):
     with pytest.raises(UserError, match=message.replace('?', r'\?')):
         vitjax.create_model(name, **overrides)

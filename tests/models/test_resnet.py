@@ -49,12 +49,12 @@ ROOT = (square(7, 2), square(3, 2))
         ),
     ],
 )
-def test_windows(model, windows):
+def test_resnet_windows(model, windows):
     assert model.windows() == windows
     assert list(model.windows()) == list(parameters(model)['backbone'])
 
 
-def test_parameters_of_a_bottleneck():
+def test_resnet_parameters_of_a_bottleneck():
     stage2 = parameters(SMALL())['backbone']['stage2_block1']
     kernels = {name: layer['convolution'] for name, layer in stage2.items()}
     assert kernels == {
@@ -70,7 +70,7 @@ def test_parameters_of_a_bottleneck():
 
 
 @pytest.mark.parametrize('model', [BASIC(), SMALL()])
-def test_a_shortcut_is_projected_only_where_the_shape_changes(model):
+def test_resnet_projects_shortcuts_only_where_the_shape_changes(model):
     backbone = parameters(model)['backbone']
     projected = {name for name, block in backbone.items() if 'projection' in block}
     # A bottleneck widens the map in the first stage already.
@@ -90,6 +90,6 @@ def test_a_shortcut_is_projected_only_where_the_shape_changes(model):
         ({'dropout': -0.1}, r'dropout must be in \[0, 1\)'),
     ],
 )
-def test_values_that_do_not_fit(changes, message):
+def test_resnet_refuses_invalid_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         SMALL(**changes)

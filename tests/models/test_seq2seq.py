@@ -43,7 +43,7 @@ VARIANT = pytest.mark.parametrize(
 
 
 @VARIANT
-def test_cached_decoding_equals_teacher_forcing(settings):
+def test_decode_step_equals_teacher_forcing(settings):
     _, variables, apply = build(**settings)
     expected = apply(variables, SOURCE, TARGET, MASK)
     encoded = apply(variables, SOURCE, MASK, method='encode')
@@ -57,7 +57,7 @@ def test_cached_decoding_equals_teacher_forcing(settings):
 
 
 @VARIANT
-def test_packed_equals_one_by_one(settings):
+def test_packed_sequences_equal_separate_sequences(settings):
     _, variables, apply = build(**settings)
     source, target = SOURCE[:2, :4], TARGET[:2, :3]
     padding = np.zeros((1, 2), int)
@@ -75,7 +75,7 @@ def test_packed_equals_one_by_one(settings):
     np.testing.assert_allclose(packed[0, :6].reshape(2, 3, V), alone, atol=1e-5)
 
 
-def test_a_mask_counts_beside_segments():
+def test_source_mask_applies_with_segments():
     _, variables, apply = build()
     one = np.ones_like(SOURCE), np.ones_like(TARGET)
     np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def test_a_mask_counts_beside_segments():
     )
 
 
-def test_numbers_of_64_bits_can_be_decoded():
+def test_decode_step_with_64_bit_integers():
     _, variables, apply = build()
     with jax.enable_x64(True):
         encoded = apply(variables, SOURCE, method='encode')
@@ -94,7 +94,7 @@ def test_numbers_of_64_bits_can_be_decoded():
     assert logits.shape == (len(SOURCE), 1, V)
 
 
-def test_padding_and_what_comes_later_change_nothing():
+def test_logits_do_not_depend_on_padding_or_later_tokens():
     _, variables, apply = build()
     logits = apply(variables, SOURCE, TARGET, MASK)
     other = apply(variables, np.where(MASK, SOURCE, 5), TARGET, MASK)
@@ -109,7 +109,7 @@ def test_padding_and_what_comes_later_change_nothing():
 
 
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_only_positions_tell_the_order_of_the_source(positions):
+def test_transformer_sees_source_order_only_through_positions(positions):
     _, variables, apply = build(positions=positions)
     order = RNG.permutation(S)
     change = np.abs(
@@ -131,7 +131,7 @@ def test_scan_and_remat_change_neither_parameters_nor_results(norm_position):
         )
 
 
-def test_dropout_acts_in_training_only():
+def test_transformer_dropout_acts_only_in_training():
     model, variables, without = build()
     noisy = model.copy(dropout=0.3)
     apply = jax.jit(noisy.apply, static_argnames='train')
@@ -144,7 +144,7 @@ def test_dropout_acts_in_training_only():
     assert np.abs(first - apply(variables, SOURCE, TARGET)).max() > 1e-2
 
 
-def test_cross_attention_is_a_distribution_over_the_source():
+def test_cross_attention_sums_to_one_over_the_source():
     _, variables, apply = build()
     encoded = apply(variables, SOURCE, MASK, method='encode')
     weights = apply(variables, TARGET, encoded, MASK, method='cross_attention')
@@ -155,7 +155,7 @@ def test_cross_attention_is_a_distribution_over_the_source():
     )
 
 
-def test_a_cache_is_repeated_and_reordered():
+def test_cache_repeat_and_take():
     _, variables, apply = build()
     encoded = apply(variables, SOURCE, MASK, method='encode')
     cache = apply(variables, encoded, MASK, max_length=4, method='prefill').repeat(2)
@@ -173,7 +173,7 @@ def test_a_cache_is_repeated_and_reordered():
     np.testing.assert_allclose(found[:, 0], expected[:, 1], atol=1e-5)
 
 
-def test_half_precision_keeps_parameters_and_logits_in_float32():
+def test_transformer_in_bfloat16_keeps_parameters_and_logits_in_float32():
     model, _, _ = build()
     half = model.copy(dtype=jnp.bfloat16)
     variables = jax.eval_shape(half.init, jax.random.key(0), SOURCE, TARGET)
@@ -192,12 +192,12 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
         ({'dropout': 1.0}, r'dropout must be in \[0, 1\)'),
     ],
 )
-def test_mistakes_are_named(settings, message):
+def test_transformer_refuses_invalid_arguments(settings, message):
     with pytest.raises(UserError, match=message):
         vitjax.create_model('transformer', **SIZES | settings)
 
 
-def test_learned_positions_end():
+def test_transformer_refuses_more_tokens_than_learned_positions():
     model, variables, _ = build(positions='learned')
     model = model.copy(max_positions=5)
     params = dict(variables['params'])
@@ -209,7 +209,7 @@ def test_learned_positions_end():
         model.apply({'params': params}, np.zeros((1, 2, 16)), max_length=9, method='prefill')
 
 
-def test_a_decoder_with_normalised_keys_decodes_from_its_cache():
+def test_init_cache_of_a_decoder_with_qk_norm():
     """An option of the stack that `Transformer` does not have."""
     decoder = Decoder(2, BlockConfig(num_heads=2, mlp_dim=8, qk_norm=True))
     x, context = RNG.normal(size=(2, B, T, 8)).astype(np.float32)
@@ -218,6 +218,6 @@ def test_a_decoder_with_normalised_keys_decodes_from_its_cache():
     mask = np.ones((B, T), bool)
     causal = np.tril(np.ones((T, T), bool))
     expected, *_ = decoder.apply(variables, x, context, mask=causal)
-    cache = decoder.apply(variables, context, mask, T, method='start')
+    cache = decoder.apply(variables, context, mask, T, method='init_cache')
     found, *_ = decoder.apply(variables, x, mask=causal, cache=cache)
     np.testing.assert_allclose(found, expected, atol=1e-4)

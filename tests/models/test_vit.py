@@ -26,7 +26,7 @@ from vitjax.models.vit import ViT
         ((3, 9), 8, 2, (1, 2)),
     ],
 )
-def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, channels, grid):
+def test_vit_takes_any_image_size_patch_size_and_channels(size, patch, channels, grid):
     changes = dict(image_size=size, patch_size=patch, pad=True, in_channels=channels)
     model = ViT(**SMALL | changes)
     height, width = (size, size) if isinstance(size, int) else size
@@ -41,7 +41,7 @@ def test_any_size_of_image_and_patch_and_number_of_channels(size, patch, channel
     assert features['attention'].shape == (L, 3, HEADS, 1 + tokens, 1 + tokens)
 
 
-def test_padding_is_zeros_around_the_image():
+def test_vit_pad_equals_zeros_around_the_image():
     """As many on both sides, or one more below and on the right."""
     images = np.random.default_rng(1).normal(size=(B, 5, 7, 3)).astype(np.float32)
     padded = np.pad(images, ((0, 0), (0, 1), (1, 1), (0, 0)))
@@ -72,7 +72,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(('changes', 'prefix'), KINDS)
-def test_features(changes, prefix):
+def test_vit_features(changes, prefix):
     model = ViT(**SMALL, num_classes=K, **changes)
     variables = random_variables(model)
     params = variables['params']
@@ -117,15 +117,13 @@ def test_features(changes, prefix):
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-def test_attention_is_returned_only_if_asked_for():
+def test_vit_features_return_attention_only_on_request():
     features, _ = shapes(ViT(**SMALL), method='features')
     assert set(features) == {'tokens', 'prefix', 'pooled', 'blocks'}
 
 
 @pytest.mark.parametrize(('prefix_positions', 'placed'), [('class', 2), ('all', 4), ('none', 0)])
-def test_class_then_distillation_then_register_tokens_stand_before_patches(
-    prefix_positions, placed
-):
+def test_vit_prefix_is_class_distillation_register_tokens(prefix_positions, placed):
     model = ViT(
         **SMALL,
         num_registers=2,
@@ -155,13 +153,13 @@ def test_class_then_distillation_then_register_tokens_stand_before_patches(
     np.testing.assert_allclose(features['tokens'], embedded, atol=1e-3)
 
 
-def test_without_patch_bias_there_is_none():
+def test_vit_without_patch_bias():
     params = shapes(ViT(**SMALL, patch_bias=False))[1]['params']
     assert set(params['patch_embedding']) == {'kernel'}
 
 
 @pytest.mark.parametrize('pooling', ['cls', 'mean', 'map'])
-def test_without_classes_it_returns_the_pooled_vector(pooling):
+def test_vit_without_classes_returns_the_pooled_vector(pooling):
     output, variables = shapes(ViT(**SMALL, num_classes=0, pooling=pooling))
     assert (output.shape, output.dtype) == ((B, D), jnp.float32)
     assert 'head' not in variables['params']
@@ -207,7 +205,7 @@ def computed(scan, remat):
 @pytest.mark.parametrize('what', ['evaluation', 'training'])
 @pytest.mark.parametrize('remat', [False, True])
 @pytest.mark.parametrize('scan', [False, True])
-def test_switches_do_not_change_results(scan, remat, what):
+def test_scan_and_remat_do_not_change_results(scan, remat, what):
     index = ['parameters', 'evaluation', 'training'].index(what)
     values, expected = computed(scan, remat)[index], computed(False, False)[index]
     jax.tree.map(
@@ -220,11 +218,11 @@ def test_switches_do_not_change_results(scan, remat, what):
 
 
 @pytest.mark.parametrize(('scan', 'remat'), [(False, True), (True, False), (True, True)])
-def test_switches_do_not_change_initial_parameters(scan, remat):
+def test_scan_and_remat_do_not_change_initial_parameters(scan, remat):
     jax.tree.map(np.testing.assert_array_equal, computed(scan, remat)[0], computed(False, False)[0])
 
 
-def test_every_layer_starts_with_its_own_kernels_and_the_given_layer_scale():
+def test_layers_start_with_different_kernels_and_the_given_layer_scale():
     blocks = computed(False, False)[0]['params']['encoder']['blocks']
     for part, name in [('attention', 'query'), ('attention', 'out'), ('mlp', 'out')]:
         first, second = blocks[part][name]['kernel']
@@ -233,7 +231,7 @@ def test_every_layer_starts_with_its_own_kernels_and_the_given_layer_scale():
         assert (blocks[name] == RICH['layer_scale']).all()
 
 
-def test_training_without_noise_needs_no_key():
+def test_training_without_dropout_needs_no_key():
     model = ViT(**SMALL)
     logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, True)[0], IMAGES)
     assert logits.shape == (B, 1000)
@@ -245,7 +243,7 @@ def test_training_without_noise_needs_no_key():
 
 
 @pytest.mark.parametrize('scan', [False, True])
-def test_bfloat16_is_near_float32(scan):
+def test_vit_in_bfloat16_is_near_float32(scan):
     changes = {'dropout': 0.0, 'drop_path': 0.0, 'scan': scan}
     model = ViT(**RICH | changes, dtype=jnp.bfloat16)
     logits, initial = shapes(model)
@@ -260,7 +258,7 @@ def test_bfloat16_is_near_float32(scan):
 
 
 @pytest.mark.parametrize('pooling', ['cls', 'mean', 'map'])
-def test_bfloat16_leaves_softmax_and_norms_in_float32(pooling):
+def test_vit_in_bfloat16_keeps_softmax_and_norms_in_float32(pooling):
     model = ViT(**RICH | {'pooling': pooling}, dtype=jnp.bfloat16)
     variables = shapes(model)[1]
     dtypes = {}
@@ -308,11 +306,11 @@ def equations(jaxpr):
         ({'num_registers': -1}, 'num_registers must be at least 0'),
         (
             {'stem_depths': (), 'patch_size': (4, 6)},
-            "patch width 6 is no multiple of the stem's stride 4; nearest that are: 4 or 8",
+            "patch width 6 is not a multiple of the stem's stride 4; nearest that are: 4 or 8",
         ),
         (
             {'image_size': 32, 'patch_size': 16, 'stem_depths': (1, 1, 1, 1)},
-            "patch height 16 is no multiple of the stem's stride 32; nearest that are: 32$",
+            "patch height 16 is not a multiple of the stem's stride 32; nearest that are: 32$",
         ),
         (
             {'image_size': 8, 'patch_size': 4, 'stem_depths': (0,)},
@@ -323,19 +321,19 @@ def equations(jaxpr):
         ({'drop_path': -0.1}, r'drop_path must be in \[0, 1\)'),
     ],
 )
-def test_values_that_do_not_fit(changes, message):
+def test_vit_refuses_invalid_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         ViT(**SMALL | changes)
 
 
 @pytest.mark.parametrize('shape', [(2, 6, 4, 3), (2, 4, 6, 1), (4, 6, 3), (2, 4, 6)])
-def test_images_that_do_not_fit(shape):
+def test_vit_refuses_images_of_other_shapes(shape):
     with pytest.raises(ValueError, match=r'takes images \[batch, 4, 6, 3\], not \[\d') as error:
         shapes(ViT(**SMALL), np.zeros(shape))
     assert str(list(shape)) in str(error.value)
 
 
-def test_windows_without_a_stem():
+def test_vit_windows_without_a_stem():
     assert ViT(**SMALL).windows() == {
         'patches': (Window((2, 3), (2, 3)),),
         'block1': (Window(None, (1, 1)),),
@@ -343,7 +341,7 @@ def test_windows_without_a_stem():
     }
 
 
-def test_a_subclass_without_fields_of_its_own_is_built():
+def test_subclass_of_vit_without_fields():
     class Own(ViT):
         pass
 

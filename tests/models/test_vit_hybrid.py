@@ -26,7 +26,7 @@ from vitjax.models.vit import ViT
         ((17, 9), 8, (), (3, 2), (2, 2), ['root']),
     ],
 )
-def test_hybrids_cut_the_map_of_their_stem(size, patch, depths, grid, kernel, stem):
+def test_hybrid_patches_are_of_the_map_of_its_stem(size, patch, depths, grid, kernel, stem):
     changes = dict(
         image_size=size, patch_size=patch, pad=True, in_channels=1, stem_depths=depths, stem_width=2
     )
@@ -52,7 +52,7 @@ def test_hybrids_cut_the_map_of_their_stem(size, patch, depths, grid, kernel, st
     assert len(features['blocks']) == L
 
 
-def test_a_hybrid_embeds_what_its_stem_makes():
+def test_hybrid_embeds_the_output_of_its_stem():
     changes = dict(image_size=(8, 16), patch_size=8, positions='none', pooling='mean')
     model = ViT(**SMALL | changes, stem_depths=(1,), stem_width=2, num_classes=0)
     images = np.random.default_rng(1).normal(size=(B, 8, 16, 3)).astype(np.float32)

@@ -12,7 +12,7 @@ from vitjax.models.vit import ViT
 @pytest.mark.parametrize(
     'positions', ['none', 'learned', 'sincos2d', 'sincos2d_mae', 'sinusoidal', 'rotary']
 )
-def test_only_positions_tell_the_order_of_patches(positions, pooling):
+def test_vit_sees_the_order_of_patches_only_through_positions(positions, pooling):
     blind = positions == 'none'
     model = ViT(**SMALL, positions=positions, pooling=pooling)
     variables = random_variables(model)
@@ -24,7 +24,7 @@ def test_only_positions_tell_the_order_of_patches(positions, pooling):
     assert np.allclose(after['pooled'], before['pooled'], atol=1e-3) == blind
 
 
-def test_class_token_and_registers_have_no_place():
+def test_class_token_and_registers_have_no_fixed_position():
     """Rotary, they and the first patch, whose angles are 0 too, weigh each other as without."""
     still, turned = (
         ViT(**SMALL, num_registers=2, positions=positions) for positions in ('none', 'rotary')

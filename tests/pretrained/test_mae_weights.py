@@ -223,7 +223,7 @@ BIAS = 'decoder.decoder_layers.1.output.dense.bias'
         (dict, {'image_size': 16}, r'positions of 9 patches, but an image of \(16, 16\) has 4 x 4'),
         (dict, {'hidden_act': 'mish'}, "its config says hidden_act='mish'"),
         (dict, {'decoder_num_attention_heads': 3}, 'multiple of 4 and of decoder_num_heads'),
-        (dict, {'mask_ratio': 2}, 'mask_ratio must hide some of the 9 patches'),
+        (dict, {'mask_ratio': 2}, 'mask_ratio must leave some of the 9 patches'),
     ],
 )
 def test_damage_is_one_line(damage, config, message, tensors, write):

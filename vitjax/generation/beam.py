@@ -1,96 +1,123 @@
 """Beam search."""
 
 import functools
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Bool, Int
 
-from vitjax.errors import UserError, unknown
-from vitjax.generation.hypotheses import STATIC, Hypotheses, log_softmax, prefill, whole
-
-Normalisation = Literal['gnmt', 'power']
-EarlyStop = Literal['exact', 'estimate', 'full']
+from vitjax.errors import UserError
+from vitjax.generation.hypotheses import (
+    GenerationOptions,
+    Hypotheses,
+    generation_options,
+    log_softmax,
+    prefill,
+    replicate,
+)
+from vitjax.layers.arrays import Array
+from vitjax.layers.choices import check_choice
 
 
 class _State(NamedTuple):
-    length: jax.Array  # scalar: tokens written so far
+    length: jax.Array  # scalar: tokens generated so far
     current: jax.Array  # [B, K], the newest of them
     tokens: jax.Array  # [B, K, T], of the live hypotheses, the best first
     log_probabilities: jax.Array  # [B, K]
     finished: Hypotheses  # the best that have ended
-    open: jax.Array  # [B] bool: whether a live hypothesis could still come among them
+    open: jax.Array  # [B] bool: whether a live hypothesis can still become one of `finished`
     cache: Any  # of B * K rows
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        *STATIC,
-        *('beam_size', 'n_best', 'length_penalty', 'length_normalisation', 'early_stop'),
-    ),
-)
 def beam_search(
     model: nn.Module,
     variables: Any,
-    source: jax.Array,
-    source_mask: jax.Array | None = None,
+    source: Int[Array, 'B S'],
+    source_mask: Bool[Array, 'B S'] | None = None,
     *,
-    max_length: int,
-    bos: int,
-    eos: int,
-    pad: int = 0,
-    suppress: tuple[int, ...] = (),
-    forced_eos: bool = False,
-    renormalise: bool = True,
+    options: GenerationOptions | None = None,
     beam_size: int = 4,
     n_best: int = 1,
     length_penalty: float = 0.6,
-    length_normalisation: Normalisation = 'gnmt',
-    early_stop: EarlyStop = 'exact',
+    length_normalisation: str = 'gnmt',
+    early_stop: str = 'exact',
+    **fields: Any,
 ) -> Hypotheses:
-    """The best sequences that a search of limited width finds.
+    """Beam search: the best sequences among those reached from K live hypotheses per sentence.
 
-    Each time the K live hypotheses of a sentence are continued with every token and the 2K most
-    probable results are candidates: K of them at least have not ended and the best K of these live
-    on. Those among the first K that have ended, or reached `max_length`, are finished. These are the
-    rules of transformers' `generate`, whose results are the same with `length_normalisation='power'`,
-    one token less of `max_length` (which there counts the first) and its `renormalize_logits`.
+    At each step the K live hypotheses of a sentence are extended by every token, and the 2K most probable
+    extensions are candidates. At least K of them have not ended, and the best K of these stay live.
+    Candidates among the first K that have ended, or reached `max_length`, are finished.
+
+    These are the rules of transformers' `generate`. It gives the same results with
+    `length_normalisation='power'`, `renormalize_logits`, and a `max_length` larger by one, because it
+    counts the start token.
 
     Args:
-      model, variables, source, source_mask, max_length, bos, eos, pad, suppress, forced_eos,
-        renormalise: see `vitjax.generation.greedy`.
+      model, variables, source, source_mask, options, fields: see `vitjax.generation.greedy`.
       beam_size: live hypotheses K of a sentence.
-      n_best: how many of the finished ones to return, at most K.
-      length_penalty: alpha; the higher, the longer the sentences that win (if above 0).
-      length_normalisation: a finished hypothesis scores its log-probability divided by
+      n_best: number of finished hypotheses to return, at most K.
+      length_penalty: alpha; larger values favour longer sentences.
+      length_normalisation: the score of a finished hypothesis is its log-probability divided by
         'gnmt': ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14), or
         'power': length ** alpha.
-      early_stop: when a sentence is done before its live hypotheses end.
-        'exact': when none of them can come among the `n_best`, whatever its length will be: the
-          result is that of searching to the end.
-        'estimate': when K are finished and the best live one, scored as if it ended now, is no
-          better than the worst of these (transformers' `early_stopping=False`).
+      early_stop: when the search of a sentence stops before its live hypotheses end.
+        'exact': when no live hypothesis can become one of the `n_best`, at any length. The result equals
+          that of searching to the end.
+        'estimate': when K are finished and the best live one, scored at its current length, is not
+          better than the worst of them (transformers' `early_stopping=False`).
         'full': as soon as K are finished (`early_stopping=True`).
 
     Returns:
       Hypotheses with n = n_best.
 
     Raises:
-      UserError: for an option that is out of its range.
+      UserError: an option is out of its range.
     """
-    for name, word, words in (
-        ('length_normalisation', length_normalisation, Normalisation),
-        ('early_stop', early_stop, EarlyStop),
-    ):
-        if word not in get_args(words):
-            raise unknown(name, word, get_args(words))
+    check_choice('length_normalisation', length_normalisation, ('gnmt', 'power'))
+    check_choice('early_stop', early_stop, ('exact', 'estimate', 'full'))
     if not 1 <= n_best <= beam_size:
         raise UserError(
-            f'n_best is {n_best} with beam_size {beam_size}: from 1 up to beam_size can be had'
+            f'n_best is {n_best} with beam_size {beam_size}: it must be from 1 to beam_size'
         )
+    return _beam_search(
+        model,
+        variables,
+        source,
+        source_mask,
+        options=generation_options(options, fields),
+        beam_size=beam_size,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        length_normalisation=length_normalisation,
+        early_stop=early_stop,
+    )
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        *('model', 'options', 'beam_size', 'n_best'),
+        *('length_penalty', 'length_normalisation', 'early_stop'),
+    ),
+)
+def _beam_search(
+    model,
+    variables,
+    source,
+    source_mask,
+    *,
+    options,
+    beam_size,
+    n_best,
+    length_penalty,
+    length_normalisation,
+    early_stop,
+) -> Hypotheses:
+    max_length = options.max_length
     batch, beams = len(source), beam_size
     kept = n_best if early_stop == 'exact' else beams
     lengths = np.arange(max_length + 1)
@@ -106,19 +133,12 @@ def beam_search(
         )
         length = state.length + 1
         last = length == max_length
-        following = log_softmax(
-            logits[:, 0],
-            last,
-            eos=eos,
-            suppress=suppress,
-            forced_eos=forced_eos,
-            renormalise=renormalise,
-        )  # [B * K, V]
+        following = log_softmax(logits[:, 0], last, options)  # [B * K, V]
         total = state.log_probabilities[..., None] + following.reshape(batch, beams, -1)
         total, best = _top_k(total.reshape(batch, -1), 2 * beams)  # [B, 2K]
         parents, current = jnp.divmod(best, following.shape[-1])
         tokens = _pick(state.tokens, parents).at[:, :, state.length].set(current)  # [B, 2K, T]
-        ends = (current == eos) | last
+        ends = (current == options.eos) | last
 
         first = total[:, :beams]  # [B, K]
         accepted = ends[:, :beams] & state.open[:, None]
@@ -155,31 +175,31 @@ def beam_search(
             cache=cache.take(rows.reshape(-1)),
         )
 
-    cache = prefill(model, variables, source, source_mask, max_length=max_length, pad=pad)
+    cache = prefill(model, variables, source, source_mask, options)
     none = Hypotheses(
-        tokens=jnp.full((batch, kept, max_length), pad, jnp.int32),
+        tokens=jnp.full((batch, kept, max_length), options.pad, jnp.int32),
         lengths=jnp.zeros((batch, kept), jnp.int32),
         log_probabilities=jnp.full((batch, kept), -jnp.inf),
         scores=jnp.full((batch, kept), -jnp.inf),
     )
     start = _State(
         length=jnp.int32(0),
-        current=jnp.full((batch, beams), bos, jnp.int32),
-        tokens=jnp.full((batch, beams, max_length), pad, jnp.int32),
-        # All start alike, so only the first counts.
+        current=jnp.full((batch, beams), options.bos, jnp.int32),
+        tokens=jnp.full((batch, beams, max_length), options.pad, jnp.int32),
+        # All live hypotheses start equal, so only the first may be extended.
         log_probabilities=jnp.full((batch, beams), -jnp.inf).at[:, 0].set(0.0),
         finished=none,
         open=jnp.ones(batch, bool),
         cache=cache.repeat(beams),
     )
     finished = jax.lax.while_loop(unfinished, step, start).finished
-    return whole(jax.tree.map(lambda x: x[:, :n_best], finished))
+    return replicate(jax.tree.map(lambda x: x[:, :n_best], finished))
 
 
 def _top_k(values, k):
-    """`jax.lax.top_k`, behind barriers: where XLA sees slices of the result, it sorts all values.
+    """`jax.lax.top_k` with optimization barriers: without them XLA sorts all values if slices are used.
 
-    One barrier for both arrays would end the process on several devices of which none has a part.
+    One barrier for both arrays would crash on several devices with replicated values.
     """
     return [jax.lax.optimization_barrier(x) for x in jax.lax.top_k(values, k)]
 

@@ -1,29 +1,69 @@
-"""What greedy, beam search and sampling share: their result, their first step, their probabilities."""
+"""Common parts of greedy search, beam search and sampling: options, result, first step, probabilities."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Bool, Float, Int
 
 from vitjax.errors import UserError
+from vitjax.layers.arrays import Array
 
-# Arguments of every way to generate that are part of what is compiled.
-STATIC = ('model', 'max_length', 'bos', 'eos', 'pad', 'suppress', 'forced_eos', 'renormalise')
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """The options of all search methods. They are static: each set of options is compiled once.
+
+    Attributes:
+      max_length: maximum number of generated tokens T, including the end-of-sentence token.
+      bos: the token that the decoder starts from.
+      eos: the token that ends a sentence.
+      pad: fills the positions after the end of a sentence.
+      suppress: tokens that are never generated.
+      forced_eos: whether a sentence that has not ended at `max_length` gets the end-of-sentence token
+        there, with probability 1, instead of being cut off.
+      renormalise: whether the probability of suppressed tokens is shared by the others, or lost.
+
+    Raises:
+      UserError: `max_length` is less than 1.
+    """
+
+    max_length: int
+    bos: int
+    eos: int
+    pad: int = 0
+    suppress: tuple[int, ...] = ()
+    forced_eos: bool = False
+    renormalise: bool = True
+
+    def __post_init__(self):
+        if self.max_length < 1:
+            raise UserError(f'max_length is {self.max_length}: generate at least 1 token')
+
+
+def generation_options(
+    options: GenerationOptions | None, fields: dict[str, Any]
+) -> GenerationOptions:
+    """The options of a call: given as an object, or as its fields by keyword."""
+    if options is None:
+        return GenerationOptions(**fields)
+    return dataclasses.replace(options, **fields)
 
 
 class Hypotheses(NamedTuple):
     """Target sequences, n for each of B sources, the best first.
 
     Attributes:
-      tokens: [B, n, T] int32, without the token that started them. The end-of-sentence token is kept;
-        after it all is padding. A sequence without one was cut off at T, the `max_length`.
-      lengths: [B, n] int32, tokens before the padding, so the end-of-sentence token counts.
-      log_probabilities: [B, n] float32, the sum over these tokens of the model's log-probability.
-      scores: [B, n] float32, what they are ranked by: log-probabilities over the length penalty.
+      tokens: [B, n, T] int32, without the start token. The end-of-sentence token is included; after it
+        comes padding. A sequence without one was cut off at T, the `max_length`.
+      lengths: [B, n] int32, tokens before the padding, including the end-of-sentence token.
+      log_probabilities: [B, n] float32, the sum of the model's log-probabilities of these tokens.
+      scores: [B, n] float32, by which they are ranked: log-probabilities over the length penalty.
 
-    Where fewer sequences exist than were asked for, the rest have length 0 and score -inf.
+    If fewer than n sequences exist, the rest have length 0 and score -inf.
     """
 
     tokens: jax.Array
@@ -32,53 +72,46 @@ class Hypotheses(NamedTuple):
     scores: jax.Array
 
 
-def whole(found: Hypotheses) -> Hypotheses:
-    """The same on all devices, so that every host can read it."""
+def replicate(hypotheses: Hypotheses) -> Hypotheses:
+    """Replicates the hypotheses on all devices of the mesh, so that every host can read them."""
     if jax.sharding.get_abstract_mesh().empty:
-        return found
-    return jax.lax.with_sharding_constraint(found, jax.sharding.PartitionSpec())
+        return hypotheses
+    return jax.lax.with_sharding_constraint(hypotheses, jax.sharding.PartitionSpec())
 
 
 def prefill(
     model: nn.Module,
     variables: Any,
-    source: jax.Array,
-    source_mask: jax.Array | None,
-    *,
-    max_length: int,
-    pad: int,
+    source: Int[Array, 'B S'],
+    source_mask: Bool[Array, 'B S'] | None,
+    options: GenerationOptions,
 ) -> Any:
-    """Encodes the source [B, S]; returns the model's cache, with room for `max_length` target tokens."""
-    if max_length < 1:
-        raise UserError(f'max_length is {max_length}: generate at least 1 token')
+    """Encodes the source and returns the model's cache for `options.max_length` target tokens."""
     if source_mask is None:
-        source_mask = source != pad
+        source_mask = source != options.pad
     encoded = model.apply(variables, source, source_mask, method='encode')  # [B, S, D]
-    return model.apply(variables, encoded, source_mask, max_length=max_length, method='prefill')
+    return model.apply(
+        variables, encoded, source_mask, max_length=options.max_length, method='prefill'
+    )
 
 
 def log_softmax(
-    logits: jax.Array,
-    last: jax.Array,
-    *,
-    eos: int,
-    suppress: tuple[int, ...],
-    forced_eos: bool,
-    renormalise: bool,
-) -> jax.Array:
-    """Log-probabilities [B, V] of the next token over those that may come.
+    logits: Float[Array, 'B V'], is_last: Bool[Array, ''], options: GenerationOptions
+) -> Float[jax.Array, 'B V']:
+    """Log-probabilities of the next token, without suppressed tokens.
 
     Args:
-      logits: [B, V] float32.
-      last: bool scalar, whether `max_length` leaves room for this token alone.
-      eos, suppress, forced_eos, renormalise: see `vitjax.generation.greedy`.
+      logits: float32.
+      is_last: whether this is token number `max_length`.
+      options: of the search.
     """
     tokens = np.arange(logits.shape[-1])
-    hidden = np.isin(tokens, suppress)
-    if renormalise:
-        found = jax.nn.log_softmax(jnp.where(hidden, -jnp.inf, logits))
+    suppressed = np.isin(tokens, options.suppress)
+    if options.renormalise:
+        result = jax.nn.log_softmax(jnp.where(suppressed, -jnp.inf, logits))
     else:
-        found = jnp.where(hidden, -jnp.inf, jax.nn.log_softmax(logits))
-    if forced_eos:
-        found = jnp.where(last, jnp.where(tokens == eos, 0.0, -jnp.inf), found)
-    return found
+        result = jnp.where(suppressed, -jnp.inf, jax.nn.log_softmax(logits))
+    if options.forced_eos:
+        only_eos = jnp.where(tokens == options.eos, 0.0, -jnp.inf)
+        result = jnp.where(is_last, only_eos, result)
+    return result

@@ -1,4 +1,4 @@
-"""From texts to texts: parts of any text are batched by length, translated, and put together in order."""
+"""Translation of texts: they are split, batched by length, translated, and joined in order."""
 
 import dataclasses
 import re
@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Bool, Int
 
 from vitjax.data.text import TextPreprocess
 from vitjax.errors import UserError
 from vitjax.generation.beam import beam_search
-from vitjax.generation.hypotheses import Hypotheses
+from vitjax.generation.hypotheses import GenerationOptions, Hypotheses
 from vitjax.generation.sampling import greedy
+from vitjax.layers.arrays import Array
 
 
 class Translated(NamedTuple):
-    """A translation and its score, 0 for no text.
+    """A translation and its score, which is 0 for an empty text.
 
-    Of greedy search it is the log-probability, of a beam that over the length penalty.
+    The score of greedy search is the log-probability; beam search divides it by the length penalty.
     """
 
     text: str
@@ -38,14 +40,14 @@ def translate(
 ) -> list[list[Translated]]:
     """The `n_best` translations of each text, the best first.
 
-    A text that is longer than the model has learned from is translated in parts, see `split`, and its
-    n-th translation joins the n-th of each; a text of white space only has the translation ''.
+    A text longer than the model's `max_length` is translated in parts, see `split`, and its n-th
+    translation joins the n-th of each part. The translation of white space is ''.
 
     Args:
       preprocess: of the run or checkpoint that the model comes from.
       beam_size: 1 for greedy search.
       n_best: at most `beam_size`.
-      batch_size: parts that are translated together.
+      batch_size: number of parts that are translated together.
 
     Raises:
       UserError: one of these is out of its range.
@@ -72,14 +74,14 @@ def translate(
 
 
 def split(preprocess: TextPreprocess, text: str) -> list[str]:
-    """A text as it is or, where it has more tokens than the model has learned from, in parts that fit.
+    """Splits a text with more than `preprocess.max_length` tokens into parts that fit.
 
-    The parts are its sentences; a sentence that is too long is halved between words, or else anywhere.
+    The parts are its sentences. A sentence that is too long is halved between words, else at any character.
     """
     text = text.strip()
     prefix = preprocess.tokenizer.prefix(text)
     if prefix and preprocess.length(text) > preprocess.max_length:
-        # Each part asks for the same language.
+        # The prefix, which names the target language, is repeated in each part.
         shorter = dataclasses.replace(
             preprocess, max_length=preprocess.max_length - preprocess.length(prefix)
         )
@@ -97,36 +99,38 @@ def split(preprocess: TextPreprocess, text: str) -> list[str]:
 def _in_batches(
     model, variables, preprocess, texts, beam_size, n_best, batch_size
 ) -> list[list[Translated]]:
-    """Translations of texts that fit, in their order; those of similar length go together."""
+    """Translations of texts that fit, in their order; texts of similar length share a batch."""
     order = sorted(range(len(texts)), key=lambda index: preprocess.length(texts[index]))
-    found = [None] * len(texts)
-    # Few shapes, so that little is compiled: full batches, or for few texts a power of two.
+    translations: list[list[Translated]] = [[] for _ in texts]
+    # To compile few shapes, batches are full, or for few texts have a power of two of rows.
     batch_size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
     for start in range(0, len(texts), batch_size):
         chosen = order[start : start + batch_size]
         source, mask = preprocess([texts[index] for index in chosen])  # [B, S]
         blank = [(0, batch_size - len(chosen)), (0, 0)]
         source, mask = np.pad(source, blank, mode='edge'), np.pad(mask, blank, mode='edge')
-        written = search(model, variables, preprocess, source, mask, beam_size, n_best)
-        written = jax.device_get(written)
+        hypotheses = jax.device_get(
+            search(model, variables, preprocess, source, mask, beam_size, n_best)
+        )
         for row, index in enumerate(chosen):
-            decoded = preprocess.decode(written.tokens[row])
-            found[index] = list(map(Translated, decoded, written.scores[row].tolist()))
-    return found
+            decoded = preprocess.decode(hypotheses.tokens[row])
+            scores = hypotheses.scores[row].tolist()
+            translations[index] = list(map(Translated, decoded, scores))
+    return translations
 
 
 def search(
     model: nn.Module,
     variables: Any,
     preprocess: TextPreprocess,
-    source: jax.Array,
-    mask: jax.Array,
+    source: Int[Array, 'B S'],
+    mask: Bool[Array, 'B S'],
     beam_size: int = 1,
     n_best: int = 1,
 ) -> Hypotheses:
-    """Greedy or beam search for source tokens [B, S] by the rules of the model's family.
+    """Greedy or beam search with the options of the model's family (`preprocess.search`).
 
-    A translation has up to twice as many tokens as the source, its padding included.
+    A translation has at most twice as many tokens as the padded source.
     """
     rules = preprocess.search
     limits = [2 * source.shape[1], rules.longest]
@@ -135,7 +139,7 @@ def search(
     suppress = rules.suppress
     if suppress is None:
         suppress = tuple(sorted({preprocess.bos, preprocess.pad} - {preprocess.eos}))
-    options = dict(
+    options = GenerationOptions(
         max_length=min(limit for limit in limits if limit is not None),
         bos=preprocess.bos,
         eos=preprocess.eos,
@@ -145,13 +149,13 @@ def search(
         renormalise=rules.renormalise,
     )
     if beam_size == 1:
-        return greedy(model, variables, source, mask, **options)
+        return greedy(model, variables, source, mask, options=options)
     return beam_search(
         model,
         variables,
         source,
         mask,
-        **options,
+        options=options,
         beam_size=beam_size,
         n_best=n_best,
         length_penalty=rules.length_penalty,

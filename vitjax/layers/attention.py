@@ -1,61 +1,72 @@
-"""Query, key and value: a database lookup made soft, and multi-head attention built on it."""
+"""Attention as a soft lookup of values by query and key, and multi-head attention."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float, Num
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.choices import check_choice
 from vitjax.layers.fused import FUSED, choose_kernel, platform, similarities
 from vitjax.layers.positions import rotate
 
+# Keys and values of new tokens -> keys and values of all tokens, each [B, h, _, d].
+UpdateCache = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
 
 def lookup(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
+    query: Num[Array, '*batch T d'],
+    key: Num[Array, '*batch S d'],
+    value: Num[Array, '*batch S e'],
     *,
-    temperature: float | jax.Array = 1.0,
-    mask: jax.Array | None = None,
+    temperature: float | Float[Array, '...'] = 1.0,
+    mask: Bool[Array, '...'] | None = None,
     return_weights: bool = False,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+) -> (
+    Float[jax.Array, '*batch T e']
+    | tuple[Float[jax.Array, '*batch T e'], Float[jax.Array, '*batch T S']]
+):
     """Looks up each query among the keys and returns the values, weighted by how well the keys match.
 
-    A table answers a query with the value of the equal key. This one weighs all its values with
-    softmax(query . key / temperature): as the temperature goes to 0 the best key takes all, and a
-    query that matches no key gets the mean of the values (Vaswani et al. 2017, eq. 1, where the
-    temperature is sqrt(d)).
+    A dictionary returns the value of the key that equals the query. Here all values are averaged with
+    the weights softmax(query . key / temperature). As the temperature goes to 0 the best key gets all
+    the weight; a query that matches no key gets the mean of the values (Vaswani et al. 2017, eq. 1,
+    where the temperature is sqrt(d)).
 
     Args:
-      query: [..., T, d].
-      key: [..., S, d].
-      value: [..., S, any].
+      query: queries, with the same leading axes as key and value.
+      key: one for each value.
+      value: of any width e.
       temperature: positive.
       mask: bool, broadcastable to [..., T, S]; False hides a key from a query.
       return_weights: also return the weights.
 
     Returns:
-      [..., T, any] in the dtype of `value`, float32 if that is of whole numbers; with the weights
-      [..., T, S], float32, if asked for. Similarities and softmax are float32 whatever the dtypes.
+      The values found, [..., T, e], in the dtype of `value`, or float32 if `value` has integers; with
+      `return_weights` also the weights [..., T, S], float32. Similarities and softmax are float32
+      for every dtype.
     """
     weights = jax.nn.softmax(similarities(query, key, temperature, mask), axis=-1)  # [..., T, S]
     if not jnp.issubdtype(value.dtype, jnp.inexact):
-        value = value.astype(jnp.float32)  # a mixture of whole numbers is none
+        value = value.astype(jnp.float32)  # a weighted mean of integers is not an integer
     found = jnp.einsum('...ts,...se->...te', weights.astype(value.dtype), value)
     return (found, weights) if return_weights else found
 
 
 class MultiHeadAttention(nn.Module):
-    """Several lookups side by side, each in a learned projection (Vaswani et al. 2017, section 3.2.2).
+    """Several lookups in parallel, each in a learned projection (Vaswani et al. 2017, section 3.2.2).
 
     Attributes:
       num_heads: heads h; divides the width D, each head is d = D / h wide.
       qkv_bias: whether query, key and value projections have a bias.
       qk_norm: LayerNorm of each head's queries and keys (Dehghani et al. 2023, section 2).
       norm_epsilon: of that LayerNorm.
-      kernel: 'xla' for the plain `lookup`, one of `vitjax.layers.fused`, 'cpu', 'cudnn' or 'splash',
-        or 'auto' for what suits the hardware, dtype and shapes. Where weights are asked for, `lookup`.
+      kernel: implementation: 'xla' (the plain `lookup`), 'cpu', 'cudnn' or 'splash' (see
+        `vitjax.layers.fused`), or 'auto', which chooses by hardware, dtype and shapes. With
+        `return_weights` it is always `lookup`.
       dtype: of the computation; parameters are float32.
     """
 
@@ -64,32 +75,36 @@ class MultiHeadAttention(nn.Module):
     qk_norm: bool = False
     norm_epsilon: float = 1e-6
     kernel: str = 'auto'
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        context: jax.Array | None = None,
+        x: Float[Array, 'B T D'],
+        context: Float[Array, 'B S D'] | None = None,
         *,
-        mask: jax.Array | None = None,
-        angles: jax.Array | None = None,
-        key_angles: jax.Array | None = None,
-        append: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
-        keys_values: tuple[jax.Array, jax.Array] | None = None,
+        mask: Bool[Array, '...'] | None = None,
+        angles: Float[Array, '... T half'] | None = None,
+        key_angles: Float[Array, '... _ half'] | None = None,
+        update_cache: UpdateCache | None = None,
+        keys_values: tuple[Float[Array, 'B h S d'], Float[Array, 'B h S d']] | None = None,
         return_weights: bool = False,
-    ) -> tuple[jax.Array, jax.Array | None]:
+    ) -> tuple[Float[jax.Array, 'B T D'], Float[jax.Array, 'B h T keys'] | None]:
         """Attends from x [B, T, D] to context [B, S, D]; without a context, to x itself.
 
-        The mask is bool, broadcastable to [B, h, T, S]. Rotary `angles` turn the queries and
-        `key_angles` the keys, [T, d / 2] and [S, d / 2] or with leading axes that broadcast to
-        [B, h]; without a context the angles are those of the keys too.
+        The mask is broadcastable to [B, h, T, S]; False hides a key from a query. Rotary `angles`
+        rotate the queries and `key_angles` the keys; they are [T, d / 2] and [S, d / 2], or have
+        leading axes that broadcast to [B, h]. Without a context the keys use `angles` too.
 
-        A decoder that writes token after token keeps keys and values [B, h, S, d]: `append` is given
-        those of x and returns all that there are by now; `keys_values` are all that there are, in
-        place of a context.
+        For decoding with a KV cache: `update_cache` gets the keys and values [B, h, T, d] of x and
+        returns those of all tokens in the cache. `keys_values` are precomputed keys and values of a
+        context, given in place of the context.
 
-        Returns [B, T, D] and, if asked for, the weights [B, h, T, S] (else None).
+        Returns:
+          The result [B, T, D], and with `return_weights` the weights [B, h, T, S], float32 (else None).
+
+        Raises:
+          ValueError: `num_heads` does not divide D, `kernel` is unknown, or angles of one side are missing.
         """
         check_choice('kernel', self.kernel, ('auto', 'xla', *FUSED))
         width = x.shape[-1]
@@ -99,7 +114,7 @@ class MultiHeadAttention(nn.Module):
             context = x
             key_angles = angles if key_angles is None else key_angles
         if (angles is None) != (key_angles is None):
-            raise ValueError('queries and keys turn together: give both angles and key_angles')
+            raise ValueError('rotary positions need both angles (of queries) and key_angles')
 
         def project(name, inputs):
             return nn.DenseGeneral(
@@ -124,8 +139,8 @@ class MultiHeadAttention(nn.Module):
             key, value = norm('key_norm', project('key', context)), project('value', context)
             if key_angles is not None:
                 key = rotate(key, key_angles)
-            if append is not None:
-                key, value = append(key, value)
+            if update_cache is not None:
+                key, value = update_cache(key, value)
         kernel = self.kernel
         if kernel == 'auto':
             kernel = choose_kernel(query, key, mask, platform())

@@ -1,8 +1,9 @@
-"""What a Transformer block is: one config for models, stacks, blocks and attention pooling."""
+"""Hyperparameters of a Transformer block, shared by models, stacks, blocks and attention pooling."""
 
 import dataclasses
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,7 @@ class BlockConfig:
       norm_position: 'pre' (before attention and MLP; Dosovitskiy et al. 2021, eq. 2) or 'post'
         (after each sum; Vaswani et al. 2017, section 3.1).
       norm_epsilon: of every LayerNorm.
-      layer_scale: initial value of LayerScale (Touvron et al. 2021), None for none.
+      layer_scale: initial value of LayerScale (Touvron et al. 2021), or None for no LayerScale.
       qkv_bias, qk_norm, attention_kernel: see `MultiHeadAttention`.
       dropout: after attention, in and after the MLP.
       dtype: of the computation; parameters, statistics of norms and softmax are float32.
@@ -33,4 +34,4 @@ class BlockConfig:
     qk_norm: bool = False
     attention_kernel: str = 'auto'
     dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32

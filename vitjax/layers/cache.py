@@ -1,18 +1,20 @@
-"""What a decoder keeps while it writes token after token: keys and values, so that none is computed twice."""
+"""The KV cache of a decoder: keys and values of earlier tokens, so that each is computed once."""
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Float, Int
+
+from vitjax.layers.arrays import Array
 
 
-@flax.struct.dataclass
-class Cache:
+class Cache(struct.PyTreeNode):
     """Keys and values of all decoder layers, in arrays of fixed shapes.
 
     Attributes:
-      index: tokens written so far, int32 scalar.
-      keys, values: of self-attention, [L, B, h, T, d]; T is the most tokens there can be, and what
-        lies behind `index` means nothing.
+      index: number of tokens in the cache, int32 scalar.
+      keys, values: of self-attention, [L, B, h, T, d]. T is the maximum length. Entries at positions
+        >= `index` are uninitialised.
       context_keys, context_values: of cross-attention, [L, B, h, S, d], computed once.
       context_mask: bool [B, S], False where the source is padding.
     """
@@ -26,12 +28,17 @@ class Cache:
 
     @property
     def max_length(self) -> int:
-        """T."""
+        """T, the number of tokens that fit."""
         return self.keys.shape[-2]
 
-    def write(self, layer: jax.Array, key: jax.Array, value: jax.Array) -> 'Cache':
-        """The cache with the keys and values [B, h, n, d] of n new tokens in one layer."""
-        # One update of the whole array, which XLA does in place; an array a layer would be copied.
+    def write(
+        self,
+        layer: int | Int[Array, ''],
+        key: Float[Array, 'B h n d'],
+        value: Float[Array, 'B h n d'],
+    ) -> 'Cache':
+        """Returns the cache with keys and values of n new tokens in one layer; `index` stays."""
+        # One update of the whole array, which XLA does in place; one array a layer would be copied.
         start = tuple(jnp.asarray(i, jnp.int32) for i in (layer, 0, 0, self.index, 0))
         return self.replace(
             keys=jax.lax.dynamic_update_slice(self.keys, key[None].astype(self.keys.dtype), start),
@@ -41,14 +48,14 @@ class Cache:
         )
 
     def repeat(self, times: int) -> 'Cache':
-        """Each example so many times, copies side by side: [B] -> [B * times]."""
+        """Returns the cache with each row repeated, copies side by side: [B] -> [B * times]."""
         names = ('keys', 'values', 'context_keys', 'context_values')
         arrays = {name: jnp.repeat(getattr(self, name), times, axis=1) for name in names}
         return self.replace(**arrays, context_mask=jnp.repeat(self.context_mask, times, axis=0))
 
-    def take(self, rows: jax.Array) -> 'Cache':
-        """The examples in another order; row i gets the tokens of row `rows[i]`, int [B].
+    def take(self, rows: Int[Array, ' B']) -> 'Cache':
+        """Returns the cache with reordered rows: row i gets the tokens of row `rows[i]`.
 
-        Both rows must have the same source: what was computed of it stays where it is.
+        Both rows must have the same source, since the keys and values of the context are not moved.
         """
         return self.replace(keys=self.keys[:, rows], values=self.values[:, rows])

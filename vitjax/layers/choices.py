@@ -1,9 +1,11 @@
-"""Words that choose how a layer works."""
+"""The check of arguments that choose among a few names."""
 
 from collections.abc import Iterable
 
+from vitjax.errors import unknown
 
-def check_choice(name: str, word: str, known: Iterable[str]) -> None:
-    """ValueError that names the known words, unless the word is one of them."""
-    if word not in known:
-        raise ValueError(f"{name} '{word}' is none of {', '.join(known)}")
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises a UserError that names the nearest choices, or all, unless the value is one of them."""
+    if value not in choices:
+        raise unknown(name, str(value), choices)

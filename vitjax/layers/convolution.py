@@ -1,4 +1,4 @@
-"""A filter moves over the image and computes each feature from a part of it only."""
+"""Convolutions, norms and residual blocks: each feature is computed from a small part of the image."""
 
 import functools
 import math
@@ -8,28 +8,33 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Float, Num
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.choices import check_choice
 
 Norm = Literal['group', 'batch', 'none']
 
 
 class Window(NamedTuple):
-    """How a layer moves over the map before it, with SAME padding.
+    """The window of a layer on its input map, with SAME padding.
 
     Attributes:
-      kernel: height and width of what it sees at once; None for the whole map.
-      stride: rows and columns from one place to the next.
+      kernel: height and width of the window; None for the whole map.
+      stride: rows and columns from one window to the next.
     """
 
     kernel: tuple[int, int] | None
     stride: tuple[int, int]
 
 
-def standardise(kernel: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-    """Weight standardisation (Qiao et al. 2019): each filter with mean 0 and standard deviation 1.
+def standardise(
+    kernel: Float[Array, '*axes features'], epsilon: float = 1e-5
+) -> Float[Array, '*axes features']:
+    """Weight standardisation (Qiao et al. 2019): each filter gets mean 0 and standard deviation 1.
 
-    Both are over all axes but the last. `epsilon` is added to the deviation, not to the variance, as
+    Both are taken over all axes but the last. `epsilon` is added to the deviation, not to the variance, as
     in the hybrids of google-research/vision_transformer (vit_jax/models_resnet.py).
     """
     axes = tuple(range(kernel.ndim - 1))
@@ -41,13 +46,13 @@ class Convolution(nn.Module):
     """A convolution over one, two or three spatial axes.
 
     Attributes:
-      features: channels C' of the result.
-      kernel_size: one number a spatial axis.
+      features: output channels C'.
+      kernel_size: one length per spatial axis.
       stride: along every axis.
       padding: 'SAME' (zeros, ceil(length / stride) places) or 'VALID' (only where the kernel fits).
-      use_bias: whether there is one.
-      standardised: whether the kernel is used standardised. One that sees a single number is not,
-        for nothing would be left of it.
+      use_bias: whether to add a bias.
+      standardised: whether to standardise the kernel (see `standardise`). A kernel with a single input
+        value is never standardised, because it would become 0.
       dtype: of the computation; parameters are float32.
     """
 
@@ -57,22 +62,22 @@ class Convolution(nn.Module):
     padding: Literal['SAME', 'VALID'] = 'SAME'
     use_bias: bool = True
     standardised: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Num[Array, 'B *spatial C']) -> Float[jax.Array, 'B *out features']:
         """[B, *spatial, C] -> [B, *spatial, C']."""
         check_choice('padding', self.padding, ('SAME', 'VALID'))
         if not 1 <= len(self.kernel_size) <= 3:
-            raise ValueError(f'kernel_size {self.kernel_size} is not of one, two or three axes')
+            raise ValueError(f'kernel_size {self.kernel_size} must have one, two or three axes')
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
         if self.standardised and math.prod(shape[:-1]) > 1:
             kernel = standardise(kernel)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x, kernel = jnp.asarray(x, self.dtype), jnp.asarray(kernel, self.dtype)
         axes = 'DHW'[-len(self.kernel_size) :]
         if math.prod(self.kernel_size) == 1:
-            # A product of matrices, whose gradient is faster on a CPU; of two axes, no copies are made.
+            # A matrix product has a faster gradient on a CPU. With two axes it makes no copies.
             x = x[:, *(slice(None, None, self.stride) for _ in axes)]
             pixels = x.reshape(-1, shape[-2]) @ kernel.reshape(shape[-2:])  # [B * places, C']
             x = pixels.reshape(*x.shape[:-1], self.features)
@@ -90,12 +95,13 @@ class Convolution(nn.Module):
         return x
 
 
-def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """The greatest value in each window [B, *spatial, C] -> [B, *ceil(spatial / stride), C], padding SAME.
+def max_pool(x: Num[Array, 'B *spatial C'], size: int, stride: int) -> Num[jax.Array, 'B *out C']:
+    """Maximum of each window [B, *spatial, C] -> [B, *ceil(spatial / stride), C], padding SAME.
 
-    It is the greatest of shifted maps, one axis after the other. The gradient of XLA's own pooling is
-    3 times slower on a CPU, as strided slices are, and converters to ONNX do not know it.
+    Computed as the maximum of shifted maps, one axis after the other. The gradient of XLA's own pooling is
+    3 times slower on a CPU, as strided slices are, and converters to ONNX do not support it.
     """
+    x = jnp.asarray(x)
     for axis in range(1, x.ndim - 1):
         length = x.shape[axis]
         places = -(-length // stride)
@@ -103,10 +109,10 @@ def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
         rows = places + (size - 1) // stride
         first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, length - 1))
         after = rows * stride - length - before
-        # The edge lies in every window that reaches over it: it may stand for what is outside.
+        # A window that reaches over the edge contains the edge, so repeating it changes no maximum.
         x = jnp.concatenate([first] * before + [x] + [last] * after, axis)
         x = x.reshape(*x.shape[:axis], rows, stride, *x.shape[axis + 1 :])
-        every = jnp.unstack(x, axis=axis + 1)  # stride-th row, from the first, the second ...
+        every = jnp.unstack(x, axis=axis + 1)  # every stride-th row, from row 0, 1, ...
         shifted = (
             jax.lax.slice_in_dim(every[i % stride], i // stride, i // stride + places, axis=axis)
             for i in range(size)
@@ -118,8 +124,8 @@ def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
 class GroupNorm(nn.Module):
     """Each image's groups of channels with mean 0 and variance 1 over all places (Wu and He 2018).
 
-    It is Flax's, written so that it and its gradient read a map as few times as can be: its sums are
-    over places alone, and what is applied is one factor and one offset for each channel of an image.
+    The function is that of Flax, computed so that it and its gradient read a map fewer times: sums are
+    over pixels only, and each channel of an image is multiplied by one factor and shifted by one offset.
 
     Attributes:
       num_groups: groups of channels; it divides them.
@@ -130,18 +136,18 @@ class GroupNorm(nn.Module):
 
     num_groups: int
     scale_init: nn.initializers.Initializer = nn.initializers.ones
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     epsilon: float = 1e-6
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, *spatial, C] -> the same."""
+    def __call__(self, x: Float[Array, 'B *spatial C']) -> Float[jax.Array, 'B *spatial C']:
+        """[B, *spatial, C] -> [B, *spatial, C]."""
         features = x.shape[-1]
         grouped = (self.num_groups, features // self.num_groups)
         scale = self.param('scale', self.scale_init, (features,))
         bias = self.param('bias', nn.initializers.zeros, (features,))
         places = tuple(range(1, x.ndim - 1))
-        x = x.astype(jnp.float32)
+        x = jnp.asarray(x, jnp.float32)
 
         def mean_of_groups(x):
             """[B, *spatial, C] -> [B, G, 1]."""
@@ -159,10 +165,10 @@ class GroupNorm(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, norm, ReLU, over any number of spatial axes.
 
-    Group norm goes with standardised kernels, as in the hybrids of Dosovitskiy et al. 2021, section
-    3.1; batch norm (Ioffe and Szegedy 2015) keeps `batch_stats`. In training it counts every row of
-    the batch, those too that a mask leaves out of the loss, such as the corrupt examples of
-    `skip_corrupt`. Without a norm the convolution has a bias.
+    Group norm comes with standardised kernels, as in the hybrids of Dosovitskiy et al. 2021, section
+    3.1. Batch norm (Ioffe and Szegedy 2015) has the collection `batch_stats`. In training its statistics
+    include every row of the batch, also rows that a mask leaves out of the loss, such as the corrupt
+    examples of `skip_corrupt`. Without a norm the convolution has a bias.
 
     Attributes:
       features, kernel_size, stride, padding, dtype: see `Convolution`.
@@ -178,11 +184,13 @@ class ConvBlock(nn.Module):
     norm: Norm = 'group'
     relu: bool = True
     norm_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[B, *spatial, C] -> [B, *spatial, C']; in training, batch norm looks at the batch."""
+    def __call__(
+        self, x: Num[Array, 'B *spatial C'], *, train: bool = False
+    ) -> Float[jax.Array, 'B *out features']:
+        """[B, *spatial, C] -> [B, *spatial, C']; in training, batch norm uses statistics of the batch."""
         check_choice('norm', self.norm, get_args(Norm))
         x = Convolution(
             self.features,
@@ -212,24 +220,24 @@ class ConvBlock(nn.Module):
 
 
 def num_groups(channels: int) -> int:
-    """Groups of group norm: 32, or the most below that divide the channels and hold two or more each.
+    """Number of groups for group norm: the largest divisor up to 32 that leaves two channels per group.
 
-    A channel alone, on a map of one pixel, would be normalised to nothing.
+    A group of one channel, on a map of one pixel, would be normalised to 0.
     """
     return max(n for n in range(1, 33) if n == 1 or (channels % n == 0 and channels >= 2 * n))
 
 
 class ResidualBlock(nn.Module):
-    """What the block adds to its input is learned (He et al. 2016, figures 2 and 5), ReLU after it.
+    """ReLU of the sum of the input and a learned branch (He et al. 2016, figures 2 and 5).
 
     'basic': two 3x3 convolutions. 'bottleneck': 1x1, 3x3 and 1x1 to four times the width; the 3x3
-    carries the stride ("v1.5"), the original the first 1x1. The last norm's scale starts at 0, so
-    that the block starts as its shortcut (Goyal et al. 2017, section 5.1), as in the hybrids.
+    has the stride ("v1.5"); in the original the first 1x1 has it. The scale of the last norm starts at 0,
+    so that the block starts as its shortcut (Goyal et al. 2017, section 5.1), as in the hybrids.
 
     Attributes:
       width: channels of the 3x3 convolutions.
       kind: 'basic' or 'bottleneck'.
-      stride: rows and columns to the next place.
+      stride: of the block, along both axes.
       norm, dtype: see `ConvBlock`.
     """
 
@@ -237,10 +245,12 @@ class ResidualBlock(nn.Module):
     kind: Literal['basic', 'bottleneck'] = 'bottleneck'
     stride: int = 1
     norm: Norm = 'batch'
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, 'B H W C'], *, train: bool = False
+    ) -> Float[jax.Array, 'B H2 W2 C2']:
         """[B, H, W, C] -> [B, H / stride, W / stride, C']."""
 
         def block(name, features, kernel, stride, **options):
@@ -290,10 +300,12 @@ class ResNetBackbone(nn.Module):
     kind: Literal['basic', 'bottleneck'] = 'bottleneck'
     width: int = 64
     norm: Norm = 'batch'
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, ...]:
+    def __call__(
+        self, images: Num[Array, 'B H W C'], *, train: bool = False
+    ) -> tuple[Float[jax.Array, 'B _ _ _'], ...]:
         """Images [B, H, W, C] -> maps [B, H_i, W_i, C_i] after the root and after each block."""
         root = ConvBlock(self.width, (7, 7), 2, norm=self.norm, dtype=self.dtype, name='root')
         x = root(images, train=train)  # [B, H / 2, W / 2, C_0]
@@ -307,9 +319,11 @@ class ResNetBackbone(nn.Module):
 def resnet_windows(stage_depths: tuple[int, ...], kind: str) -> dict[str, tuple[Window, ...]]:
     """Windows of the root and of each block of `ResNetBackbone`, each from the entry before it.
 
-    A block's are those of its convolutions: its shortcut sees no more.
+    A block has the windows of its convolutions, because its shortcut adds nothing to the receptive field.
     """
-    windows = {'root': (Window((7, 7), (2, 2)), Window((3, 3), (2, 2)))}
+    windows: dict[str, tuple[Window, ...]] = {
+        'root': (Window((7, 7), (2, 2)), Window((3, 3), (2, 2)))
+    }
     for name, width, stride in _blocks(stage_depths, 1):
         windows[name] = tuple(
             Window((kernel, kernel), (step, step))
@@ -319,7 +333,7 @@ def resnet_windows(stage_depths: tuple[int, ...], kind: str) -> dict[str, tuple[
 
 
 def resnet_stride(stage_depths: tuple[int, ...]) -> int:
-    """Pixels from one place of the last map of `ResNetBackbone` to the next."""
+    """Stride of the last map of `ResNetBackbone` in pixels of the image."""
     return 4 * 2 ** max(len(stage_depths) - 1, 0)
 
 

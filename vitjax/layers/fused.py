@@ -1,34 +1,43 @@
-"""Attention for each kind of hardware, equal to `lookup` where its weights are not asked for.
+"""Implementations of attention for each kind of hardware; results equal those of `lookup`, without weights.
 
 FlashAttention (Dao et al. 2022), which never holds the weights in memory, is cuDNN's on GPUs, through
-`jax.nn.dot_product_attention`; on TPUs it is JAX's own splash attention, which off a TPU is interpreted,
-slowly, for tests. On CPUs its division at the end is what pays.
+`jax.nn.dot_product_attention`; on TPUs it is JAX's splash attention, which other devices run in Pallas's slow
+interpreter, for tests. On CPUs only its division after the sum makes attention faster.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Bool, Float, Num
 
-_BLOCK = 128  # tokens that splash attention takes at once; a sequence is padded to a multiple
-_LONG = 1024  # tokens from which on the weights of plain attention are what fills a TPU's memory
+from vitjax.layers.arrays import Array
+
+_BLOCK = 128  # block size of splash attention in tokens; sequences are padded to a multiple
+_LONG = 1024  # from this many tokens on, the weights of plain attention dominate a TPU's memory
 
 
 def platform() -> str:
-    """What is compiled for, here or, where a mesh is of other machines, there: 'cpu', 'gpu' or 'tpu'."""
+    """The platform to compile for, 'cpu', 'gpu' or 'tpu': that of the current mesh, else JAX's default."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
 
 
-def choose_kernel(query: jax.Array, key: jax.Array, mask: jax.Array | None, platform: str) -> str:
-    """The implementation for queries [B, h, T, d] and keys [B, h, S, d] where none is asked for.
+def choose_kernel(
+    query: Float[Array, 'B h T d'],
+    key: Float[Array, 'B h S d'],
+    mask: Bool[Array, '...'] | None,
+    platform: str,
+) -> str:
+    """Chooses the implementation for `kernel='auto'`.
 
-    Fused kernels want half precision; cuDNN's also heads of a multiple of 8 and at most 128, no mask, and
-    even lengths, for it has no gradient of others; splash attention wants long sequences, and a mask
-    that hides keys from all, [B, 1, 1, S].
+    Fused kernels need half precision. cuDNN also needs a head width that is a multiple of 8 and at most 128,
+    no mask, and even lengths, because it has no gradient for odd ones. Splash attention is chosen for long
+    sequences, with no mask or one [B, 1, 1, S] that is the same for all queries.
     """
     if platform == 'cpu':
         return 'cpu'
@@ -45,11 +54,14 @@ def choose_kernel(query: jax.Array, key: jax.Array, mask: jax.Array | None, plat
 
 
 def similarities(
-    query: jax.Array, key: jax.Array, temperature: float | jax.Array, mask: jax.Array | None
-) -> jax.Array:
-    """query [..., T, d], key [..., S, d] -> query . key / temperature, [..., T, S] float32; see `lookup`.
+    query: Num[Array, '*batch T d'],
+    key: Num[Array, '*batch S d'],
+    temperature: float | Float[Array, '...'],
+    mask: Bool[Array, '...'] | None,
+) -> Float[jax.Array, '*batch T S']:
+    """query . key / temperature, float32, see `lookup`.
 
-    Where the mask is False they are as low as can be.
+    Where the mask is False they have the lowest finite value.
     """
     similarity = jnp.einsum('...td,...sd->...ts', query, key, preferred_element_type=jnp.float32)
     similarity = similarity / temperature
@@ -59,12 +71,15 @@ def similarities(
 
 
 def cpu_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
-) -> jax.Array:
-    """As `cudnn_attention`; divides what is found by the sum of its weights, not each of [T, S] weights.
+    query: Float[Array, 'B h T d'],
+    key: Float[Array, 'B h S d'],
+    value: Float[Array, 'B h S d'],
+    mask: Bool[Array, '...'] | None,
+) -> Float[jax.Array, 'B h T d']:
+    """Attention with a mask broadcastable to [B, h, T, S] that normalises the result, not the [T, S] weights.
 
-    Forward and backward pass go over these fewer times, which CPUs gain by. On a TPU, whose compiler
-    fuses the passes of a softmax, it would be more traffic.
+    Forward and backward pass read the weights fewer times, which is faster on CPUs. On a TPU, whose compiler
+    fuses the passes of a softmax, it would be more memory traffic.
     """
     similarity = similarities(query, key, query.shape[-1] ** 0.5, mask)  # [B, h, T, S]
     weights = jnp.exp(similarity - jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True)))
@@ -73,27 +88,34 @@ def cpu_attention(
 
 
 def cudnn_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
-) -> jax.Array:
-    """query [B, h, T, d], key, value [B, h, S, d], mask broadcastable to [B, h, T, S] -> [B, h, T, d]."""
+    query: Float[Array, 'B h T d'],
+    key: Float[Array, 'B h S d'],
+    value: Float[Array, 'B h S d'],
+    mask: Bool[Array, '...'] | None,
+) -> Float[jax.Array, 'B h T d']:
+    """cuDNN's FlashAttention, with a mask broadcastable to [B, h, T, S]."""
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
         mask = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[2], key.shape[2]))
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
     found = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in (query, key, value)), mask=mask, implementation='cudnn'
+        query, key, value, mask=mask, implementation='cudnn'
     )  # [B, T, h, d]
     return found.swapaxes(1, 2)
 
 
 def splash_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
-) -> jax.Array:
-    """As `cudnn_attention`, with a mask [B, 1, 1, S] or None; each device attends for its part of the batch.
+    query: Float[Array, 'B h T d'],
+    key: Float[Array, 'B h S d'],
+    value: Float[Array, 'B h S d'],
+    mask: Bool[Array, '...'] | None,
+) -> Float[jax.Array, 'B h T d']:
+    """JAX's splash attention; on a mesh each device computes its part of the batch and of the heads.
 
     Raises:
-      ValueError: another mask.
+      ValueError: the mask is not None or [B, 1, 1, S].
     """
-    if not _hides_keys(mask):
+    if mask is not None and not _hides_keys(mask):
         raise ValueError(
             f'splash attention takes a mask [B, 1, 1, S], the same for all queries, not {mask.shape}'
         )
@@ -106,23 +128,24 @@ def splash_attention(
     if mesh.empty or mesh.size == 1:
         return _splash(query, key, value, mask)
 
-    def fitting(axis, size):
-        """The mesh axes to cut an array's axis along, or None where it does not divide."""
+    def divisible(axis, size):
+        """The mesh axes over which to shard an array axis, or None where they do not divide it."""
         return None if size % math.prod(mesh.shape[a] for a in np.atleast_1d(axis or [])) else axis
 
-    axes = P(*map(fitting, nn.logical_to_mesh_axes(('batch', 'heads')), (batch, heads)))
-    whole = P(*axes, None, None)
+    mesh_axes = nn.logical_to_mesh_axes(('batch', 'heads')) or (None, None)
+    axes = P(*map(divisible, mesh_axes, (batch, heads)))
+    spec = P(*axes, None, None)
     return jax.shard_map(
-        _splash, in_specs=(whole, whole, whole, P(axes[0], None)), out_specs=whole, check_vma=False
+        _splash, in_specs=(spec, spec, spec, P(axes[0], None)), out_specs=spec, check_vma=False
     )(query, key, value, mask)
 
 
-def _hides_keys(mask: jax.Array | None) -> bool:
-    """Whether a mask only hides keys, from all queries alike."""
+def _hides_keys(mask: Array | None) -> bool:
+    """Whether a mask is the same for all queries (and heads)."""
     return mask is None or (mask.ndim == 4 and mask.shape[1:3] == (1, 1))
 
 
-def _splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+def _splash(query: Array, key: Array, value: Array, mask: Array) -> jax.Array:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -132,15 +155,16 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array)
         more = -x.shape[axis] % _BLOCK
         return jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
 
-    # Where all keys are hidden, all are seen: an empty softmax would not be a number.
+    # Where all keys are masked none is, because a softmax over nothing is NaN.
     visible = mask | ~mask.any(axis=1, keepdims=True)
     query, key, value = padded(query * width**-0.5, 2), padded(key, 2), padded(value, 2)
-    of_keys = padded(visible.astype(jnp.int32), 1)  # [B, S], 1 where it can be seen
+    of_keys = padded(visible.astype(jnp.int32), 1)  # [B, S], 1 where visible
     of_queries = jnp.ones((query.shape[0], query.shape[2]), jnp.int32)  # [B, T]
     blocks = ('q', 'kv', 'q_dkv', 'kv_dkv', 'q_dq', 'kv_dq')
+    sizes: dict[str, Any] = {f'block_{block}': _BLOCK for block in blocks}
     kernel = splash.make_splash_mha(
         masks.MultiHeadMask([masks.FullMask((query.shape[2], key.shape[2]))] * heads),
-        block_sizes=splash.BlockSizes(**{f'block_{block}': _BLOCK for block in blocks}),
+        block_sizes=splash.BlockSizes(**sizes),
         head_shards=1,
         q_seq_shards=1,
         interpret=platform() != 'tpu',

@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.resampling import resize_matrix
 
 
@@ -16,14 +19,14 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     >>> as_pair(16)
     (16, 16)
     """
-    pair = (size, size) if isinstance(size, Integral) else tuple(size)
+    pair = (size, size) if isinstance(size, int | Integral) else tuple(size)
     if len(pair) != 2 or not all(isinstance(length, Integral) for length in pair):
         raise ValueError(f'a size is a whole number or (height, width), not {size}')
     return int(pair[0]), int(pair[1])
 
 
 def nearest_multiples(size: int, step: int) -> str:
-    """The multiples of a step on both sides of a size, in words.
+    """The nearest multiples of `step` below and above `size`, as text for a message.
 
     >>> nearest_multiples(224, 15)
     '210 or 225'
@@ -35,12 +38,13 @@ def nearest_multiples(size: int, step: int) -> str:
 def grid_size(
     image_size: int | tuple[int, int], patch_size: int | tuple[int, int], *, pad: bool = False
 ) -> tuple[int, int]:
-    """Rows and columns (Gh, Gw) of patches.
+    """Rows and columns (Gh, Gw) of patches; with `pad=True` the outer patches reach beyond the image.
 
-    Patches that do not fill the image are a ValueError that names the nearest patches and images
-    that fit; with `pad=True` the outer patches reach beyond the image.
+    Raises:
+      ValueError: the patch does not divide the image (names the nearest sizes that fit), or a size is
+        below 1.
     """
-    grid = []
+    grid: list[int] = []
     for side, length, patch in zip(
         ('height', 'width'), as_pair(image_size), as_pair(patch_size), strict=True
     ):
@@ -58,16 +62,16 @@ def grid_size(
                 f'or image {side} {nearest_multiples(length, patch)}; or pad=True'
             )
         grid.append(-(-length // patch))
-    return tuple(grid)
+    return grid[0], grid[1]
 
 
 def patchify(
-    images: jax.Array, patch_size: int | tuple[int, int], *, pad: bool = False
-) -> jax.Array:
+    images: Shaped[Array, 'B H W C'], patch_size: int | tuple[int, int], *, pad: bool = False
+) -> Shaped[Array, 'B N Ph Pw C']:
     """Cuts images [B, H, W, C] into patches [B, N, Ph, Pw, C], row by row.
 
-    With `pad=True` zeros are added around the image until the patches fill it, as SAME padding does:
-    as many on both sides, or one more below and on the right.
+    With `pad=True` zeros are added around the image up to a multiple of the patch, as SAME padding does:
+    the same number on both sides, or one more below and on the right.
     """
     batch, height, width, channels = images.shape
     rows, columns = grid_size((height, width), patch_size, pad=pad)
@@ -81,18 +85,24 @@ def patchify(
     return images.reshape(batch, rows * columns, *patch, channels)
 
 
-def unpatchify(patches: jax.Array, image_size: int | tuple[int, int]) -> jax.Array:
-    """Puts patches [B, N, Ph, Pw, C] together to images [B, H, W, C]: the inverse of `patchify`.
+def unpatchify(
+    patches: Shaped[Array, 'B N Ph Pw C'], image_size: int | tuple[int, int]
+) -> Shaped[Array, 'B H W C']:
+    """Assembles images [B, H, W, C] from patches [B, N, Ph, Pw, C]: the inverse of `patchify`.
 
-    What padding added is cut off again.
+    Padding is removed.
+
+    Raises:
+      ValueError: the number of patches does not fit the image.
     """
-    batch, count, *patch, channels = patches.shape
+    batch, count, *_, channels = patches.shape
+    patch = patches.shape[2], patches.shape[3]
     height, width = as_pair(image_size)
-    rows, columns = grid_size((height, width), tuple(patch), pad=True)
+    rows, columns = grid_size((height, width), patch, pad=True)
     if rows * columns != count:
         raise ValueError(
             f'{count} patches of {patch[0]}x{patch[1]} do not make an image of {height}x{width}: '
-            f'that takes {rows * columns}'
+            f'{rows * columns} are needed'
         )
     images = patches.reshape(batch, rows, columns, *patch, channels)
     images = images.swapaxes(2, 3)  # [B, Gh, Ph, Gw, Pw, C]
@@ -102,22 +112,25 @@ def unpatchify(patches: jax.Array, image_size: int | tuple[int, int]) -> jax.Arr
 
 
 def resample_kernel(
-    kernel: jax.Array, new_patch: int | tuple[int, int], *, method: str = 'cubic_antialias'
-) -> jax.Array:
-    """Resamples the kernel of a patch embedding to another patch (Beyer et al. 2023, eq. 3-5).
+    kernel: Float[Array, 'Ph Pw C D'],
+    new_patch: int | tuple[int, int],
+    *,
+    method: str = 'cubic_antialias',
+) -> Float[Array, 'Ph2 Pw2 C D']:
+    """Resamples the kernel of a patch embedding to another patch size (Beyer et al. 2023, eq. 3-5).
 
-    Not the kernel is resized: it is chosen so that a resized patch gives the same token as the
-    patch before, exactly where patches grow, else as nearly as may be for patches of white noise.
+    The kernel itself is not resized. The new kernel gives for a resized patch the token of the original
+    patch: exactly where patches grow, else with the least squared error for patches of white noise.
 
     Args:
-      kernel: [Ph, Pw, C, D].
+      kernel: of the old patch size.
       new_patch: in pixels, one number or (height, width).
-      method: how patches are resized, see `vitjax.layers.resampling`; timm's is
-        'cubic_antialias', big_vision's 'linear'.
+      method: how patches are resized, see `vitjax.layers.resampling`; timm uses 'cubic_antialias',
+        big_vision 'linear'.
 
     Returns:
-      [Ph', Pw', C, D] in the dtype of the kernel, computed in float32; the same patch gives the
-      kernel itself.
+      The new kernel in the dtype of the old one, computed in float32. For the same patch size it is the old
+      kernel, unchanged.
     """
     old_patch, new_patch = kernel.shape[:2], as_pair(new_patch)
     # The pseudo-inverse of resizing an image is that of its rows and that of its columns.
@@ -137,21 +150,28 @@ class PatchEmbedding(nn.Module):
 
     The parameters are those of a convolution with stride = kernel size, kernel [Ph, Pw, C, D];
     the computation is one matrix product, whose gradients are fast on every device.
+
+    Attributes:
+      patch_size: height and width in pixels.
+      width: width D of the tokens.
+      pad: pad images that the patch does not divide, see `patchify`.
+      use_bias: whether to add a bias.
+      dtype: of the computation; parameters are float32.
     """
 
     patch_size: tuple[int, int]
     width: int
     pad: bool = False
     use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """images [B, H, W, C] -> tokens [B, N, D]."""
+    def __call__(self, images: Shaped[Array, 'B H W C']) -> Float[jax.Array, 'B N D']:
+        """Images -> tokens."""
         shape = (*self.patch_size, images.shape[-1], self.width)
         kernel = self.param('kernel', nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
-        patches = patchify(images.astype(self.dtype), self.patch_size, pad=self.pad)
-        patches = patches.reshape(*patches.shape[:2], -1)  # [B, N, Ph * Pw * C]
+        patches = patchify(jnp.asarray(images, self.dtype), self.patch_size, pad=self.pad)
+        patches = jnp.reshape(patches, (*patches.shape[:2], -1))  # [B, N, Ph * Pw * C]
         kernel = kernel.reshape(-1, self.width).astype(self.dtype)
         tokens = patches @ kernel  # [B, N, D]
         if self.use_bias:

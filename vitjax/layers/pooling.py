@@ -1,32 +1,34 @@
-"""From tokens to one vector: attention pooling (class token and mean need no module)."""
+"""Attention pooling, from tokens to one vector (class token and mean need no module)."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.attention import MultiHeadAttention
 from vitjax.layers.block import BlockConfig
 from vitjax.layers.mlp import MLP
 
 
 class AttentionPooling(nn.Module):
-    """A learned query looks at all tokens (MAP head: Lee et al. 2019; Zhai et al. 2022, section 3.2).
+    """A learned query attends to all tokens (MAP head: Lee et al. 2019; Zhai et al. 2022, section 3.2).
 
     Attributes:
-      config: of the blocks before it, of which the head uses `num_heads`, `mlp_dim`, `activation`,
+      config: of the blocks before it; the head uses its `num_heads`, `mlp_dim`, `activation`,
         `norm_epsilon`, `attention_kernel` and `dtype`. Like the published MAP heads (big_vision, timm,
         SigLIP), whose weights would not fit otherwise, it always has biases, and never QK-norm, a
-        gated MLP, LayerScale or dropout. Kernels 'cudnn' and 'splash' are for many queries; in
-        place of them the single query here takes 'auto'.
+        gated MLP, LayerScale or dropout. The kernels 'cudnn' and 'splash' need many queries; for the
+        single query here 'auto' replaces them.
     """
 
     config: BlockConfig
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, *, return_weights: bool = False
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """tokens [B, T, D] -> [B, D]; with the weights [B, h, T], float32, if asked for."""
+        self, tokens: Float[Array, 'B T D'], *, return_weights: bool = False
+    ) -> Float[jax.Array, 'B D'] | tuple[Float[jax.Array, 'B D'], Float[jax.Array, 'B h T']]:
+        """Tokens -> pooled vector; with `return_weights` also the attention weights, float32."""
         config = self.config
         batch, _, width = tokens.shape
         probe = self.param('probe_token', nn.initializers.xavier_uniform(), (1, 1, width))
@@ -41,4 +43,4 @@ class AttentionPooling(nn.Module):
         y = nn.LayerNorm(config.norm_epsilon, dtype=config.dtype, name='mlp_norm')(x)
         y = MLP(config.mlp_dim, activation=config.activation, dtype=config.dtype, name='mlp')(y)
         pooled = (x + y)[:, 0]  # [B, D]
-        return (pooled, weights[:, :, 0]) if return_weights else pooled
+        return pooled if weights is None else (pooled, weights[:, :, 0])

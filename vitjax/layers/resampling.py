@@ -1,9 +1,9 @@
-"""Resampling tables of patch positions to another grid, in each way that is published.
+"""Resampling of patch positions to another grid, by each published method.
 
-A model that runs on another grid than it was trained on gives its authors' results only with its
-authors' way. They differ by up to the size of the table's entries.
+A model on another grid than that of its training reproduces its authors' results only with its
+authors' method. The methods differ by up to the magnitude of the position values.
 
-    method            kernel           who
+    method            kernel           used by
     cubic_antialias   cubic, a = -0.5  timm; DINOv2 with registers, at Meta and in Hugging Face
     cubic             cubic, a = -0.75 Hugging Face: ViT, DeiT, MAE, DINOv2
     cubic_offset      cubic, a = -0.75 Meta: DINO, DINOv2 without registers
@@ -12,12 +12,14 @@ authors' way. They differ by up to the size of the table's entries.
     linear_corners    triangle         vit_jax and big_vision, by scipy.ndimage.zoom
 """
 
+from collections.abc import Callable
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.choices import check_choice
 
 
@@ -26,13 +28,13 @@ def _linear(distance: np.ndarray) -> np.ndarray:
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Keys 1981, whose own is a = -0.5."""
+    """Cubic convolution (Keys 1981, where a = -0.5)."""
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
     return np.where(distance < 1, near, np.where(distance < 2, far, 0))
 
 
-KERNELS = {
+KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     'cubic_antialias': partial(_cubic, a=-0.5),
     'cubic': partial(_cubic, a=-0.75),
     'cubic_offset': partial(_cubic, a=-0.75),
@@ -42,20 +44,20 @@ KERNELS = {
 }
 
 
-def resize_matrix(old: int, new: int, method: str) -> np.ndarray:
-    """The matrix that resizes one axis; rows sum to 1.
+def resize_matrix(old: int, new: int, method: str) -> Float[np.ndarray, '{new} {old}']:
+    """The matrix that resizes one axis; its rows sum to 1.
 
-    The centres of pixels are at halves: 0.5 * old / new is the place of the first new one. Two
-    methods differ: 'linear_corners' lays first upon first and last upon last; 'cubic_offset' takes
-    `new + 0.1` for `new`, so it resizes even to the same length. Where an antialiased kernel
-    reaches over the border it is cut and made to sum to 1; for the others the border goes on.
+    Pixel centres are at half-integers: the first new pixel is at 0.5 * old / new. Two methods differ:
+    'linear_corners' aligns the first and the last pixels; 'cubic_offset' uses `new + 0.1` in place of `new`,
+    so it changes values even at the same length. At the border an antialiased kernel is cut and
+    renormalised; for the other kernels the border pixel is repeated.
 
     Args:
       old, new: lengths.
       method: a name in the table above.
 
     Returns:
-      [new, old] float64.
+      Matrix, float64.
     """
     check_choice('method', method, KERNELS)
     if old < 1 or new < 1:
@@ -76,13 +78,16 @@ def resize_matrix(old: int, new: int, method: str) -> np.ndarray:
 
 
 def resample(
-    table: jax.Array, old_grid: tuple[int, int], new_grid: tuple[int, int], method: str
-) -> jax.Array:
+    table: Float[Array, '... N D'],
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    method: str,
+) -> Float[Array, '... N2 D']:
     """Resamples a table of patch positions to another grid.
 
-    The same grid gives the table itself (so does 'cubic_offset' where it comes from).
-    'linear_corners' gives what scipy.ndimage.zoom means: at a few lengths (16 to 30, 28 to 14)
-    rounding makes it put zeros in the last row and column.
+    For the same grid the table is returned unchanged (also with 'cubic_offset', as in Meta's code).
+    'linear_corners' equals scipy.ndimage.zoom except at a few lengths (16 to 30, 28 to 14), where
+    rounding errors make scipy put zeros in the last row and column.
 
     Args:
       table: [..., N, D], row by row, without class token or other prefix.

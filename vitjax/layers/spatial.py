@@ -1,19 +1,22 @@
-"""Spatial attention: how much each place of the image matters."""
+"""Spatial attention: an importance weight for each place of a feature map."""
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.choices import check_choice
 
 
 class SpatialAttention(nn.Module):
-    """A 1x1 convolution rates every pixel of a feature map, and the map is multiplied by its rates.
+    """A 1x1 convolution computes the importance of every pixel, by which the map is multiplied.
 
     With 'sigmoid' and one map it is the spatial squeeze-and-excitation (sSE) of Roy et al. 2018;
-    CBAM (Woo et al. 2018, section 3) rates each pixel from its neighbours too, with a 7x7 filter.
+    CBAM (Woo et al. 2018, section 3) uses a 7x7 filter, which also sees the neighbours.
 
     Attributes:
       maps: importance maps; map m weighs the m-th of `maps` equal groups of channels.
@@ -24,24 +27,26 @@ class SpatialAttention(nn.Module):
 
     maps: int = 1
     normalise: Literal['sigmoid', 'softmax'] = 'sigmoid'
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Map [B, H, W, C] -> the map weighed [B, H, W, C], and importance [B, H, W, maps], float32.
+    def __call__(
+        self, x: Float[Array, 'B H W C']
+    ) -> tuple[Float[jax.Array, 'B H W C'], Float[jax.Array, 'B H W maps']]:
+        """Map -> the weighted map, and the importance, float32.
 
         Raises:
-          ValueError: the maps do not divide the channels, or `normalise` is another word.
+          ValueError: the maps do not divide the channels, or `normalise` is unknown.
         """
         check_choice('normalise', self.normalise, ('sigmoid', 'softmax'))
         _, height, width, channels = x.shape
         if self.maps < 1 or channels % self.maps:
             raise ValueError(f'{self.maps} attention maps do not divide {channels} channels')
-        rates = nn.Dense(self.maps, dtype=self.dtype, name='importance')(x)  # [B, H, W, maps]
-        rates = rates.astype(jnp.float32)
+        scores = nn.Dense(self.maps, dtype=self.dtype, name='importance')(x)  # [B, H, W, maps]
+        scores = scores.astype(jnp.float32)
         if self.normalise == 'sigmoid':
-            importance = nn.sigmoid(rates)
+            importance = nn.sigmoid(scores)
         else:
-            importance = nn.softmax(rates, axis=(1, 2)) * (height * width)
+            importance = nn.softmax(scores, axis=(1, 2)) * (height * width)
         weights = jnp.repeat(importance, channels // self.maps, axis=-1)  # [B, H, W, C]
-        return x.astype(self.dtype) * weights.astype(self.dtype), importance
+        return jnp.asarray(x, self.dtype) * weights.astype(self.dtype), importance

@@ -1,11 +1,11 @@
-"""What is stacked over layers, as modules declare it.
+"""Which parameters are stacked over layers, as modules declare it.
 
 The parameters of a stack of equal blocks have a leading axis of layers. A module that has such submodules
 names them in a class attribute:
 
     stacked = ('blocks',)
 
-A module that embeds what a stack works on names its submodules and parameters that come before the stack, for
+A module that embeds the input of a stack names its submodules and parameters that come before the stack, for
 `config.optimizer.layer_decay`; () if there are none. As a property it may depend on the module's fields:
 
     before_blocks = ('patch_embedding', 'positions')
@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from vitjax.errors import UserError
 
-# A part of the key under which JAX keeps what it has traced: kept traces call no module.
+# Part of the key of JAX's trace cache: a cached trace would call no module.
 _new_trace = jax.make_user_context()
 
 
@@ -39,22 +39,22 @@ class Stacks:
     before: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def layer_axes(self, name: str) -> int:
-        """How many leading axes of layers the parameter of a '/'-joined name has: 1 in a stack, else 0.
+        """Number of leading layer axes of a parameter, by its '/'-joined name: 1 in a stack, else 0.
 
-        In a stack of stacks it has 2.
+        In a stack of stacks it is 2.
         """
         return sum(_is_inside(name, path) for path in self.paths)
 
     def state_layer_axes(self, name: str) -> int:
-        """As `layer_axes`, of an array of a train state, whose name contains that of its parameter.
+        """As `layer_axes`, for an array of a train state, whose name contains that of its parameter.
 
-        Such as 'opt_state/0/mu/encoder/blocks/mlp/out/kernel'.
+        An example is 'opt_state/0/mu/encoder/blocks/mlp/out/kernel'.
         """
         parts = name.split('/')
         return max(self.layer_axes('/'.join(parts[start:])) for start in range(len(parts)))
 
     def stack_of(self, name: str) -> str | None:
-        """Path of the (outermost) stack that a parameter is in; None for none."""
+        """Path of the (outermost) stack that contains a parameter; None if no stack does."""
         return min((path for path in self.paths if _is_inside(name, path)), key=len, default=None)
 
     def owners(self, stack: str) -> list[str]:
@@ -71,14 +71,14 @@ class Stacks:
 
 
 def record_stacks(init: Callable[..., Any], *arguments: Any) -> tuple[Any, Stacks]:
-    """Shapes of what `init` of a model returns, and the stacks that the model's modules declare.
+    """Shapes of the variables that `init` returns, and the stacks that the model's modules declare.
 
     Args:
       init: `model.init`, or a function that calls it and returns its variables.
       arguments: of `init`; arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      What `jax.eval_shape` returns, and the stacks.
+      The variables as `jax.eval_shape` returns them, and the stacks.
 
     Raises:
       UserError: a declaration does not fit the parameters.
@@ -103,9 +103,9 @@ def record_stacks(init: Callable[..., Any], *arguments: Any) -> tuple[Any, Stack
 
 
 def _names(module: nn.Module, attribute: str) -> tuple[str, ...] | None:
-    """What a module declares; None for nothing."""
+    """The names that a module declares in an attribute; None if it declares none."""
     names = getattr(module, attribute)
-    # An attribute that is called so by chance, such as a switch, declares nothing.
+    # An unrelated attribute of the same name, such as a switch, declares nothing.
     if names is None or isinstance(names, (bool, int, float)):
         return None
     if isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names):
@@ -118,8 +118,9 @@ def _names(module: nn.Module, attribute: str) -> tuple[str, ...] | None:
 def _checked(
     declared: Mapping[tuple[str, str], tuple[nn.Module, tuple[str, ...]]], params: Any
 ) -> Stacks:
-    """The stacks of what modules declare, where their parameters are as declared."""
-    paths, before = {}, {}
+    """Builds the stacks from the declarations; raises a UserError where parameters do not fit them."""
+    paths: dict[str, tuple[str, Any]] = {}
+    before: dict[str, tuple[str, ...]] = {}
     for (path, attribute), (module, names) in declared.items():
         inside = params
         for part in path.split('/') if path else ():
@@ -130,7 +131,7 @@ def _checked(
         for name in names:
             if name not in inside:
                 raise UserError(
-                    f'{kind}.{attribute} names {name!r}, which is none of its parameters and submodules: '
+                    f'{kind}.{attribute} names {name!r}, which is not among its parameters and submodules: '
                     f'{", ".join(inside)}'
                 )
         if attribute == 'before_blocks':
@@ -143,7 +144,7 @@ def _checked(
         shapes = [leaf.shape for leaf in jax.tree.leaves(inside)]
         if len({shape[axis : axis + 1] for shape in shapes} | {()}) != 2:
             raise UserError(
-                f'{kind}.stacked names {path!r}, whose parameters have no axis of layers in common: '
+                f'{kind}.stacked names {path!r}, whose parameters have no common axis of layers: '
                 f'their shapes are {", ".join(map(str, sorted(set(shapes))))}'
             )
     return stacks

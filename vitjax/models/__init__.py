@@ -1,1 +1,1 @@
-"""What a name builds: the models and the registry of their names."""
+"""The models, and the registry of their names."""

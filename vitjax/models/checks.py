@@ -1,36 +1,34 @@
-"""Checks that models share, each with its one line of error."""
+"""Checks of constructor arguments that models share; each raises a one-line ValueError."""
 
 import dataclasses
 import numbers
 import typing
 from typing import Any
 
-import jax
 from flax import linen as nn
 
-from vitjax.errors import unknown
+from vitjax.layers.arrays import Array
+from vitjax.layers.choices import check_choice
 from vitjax.layers.patches import as_pair
 
 
 def lists_to_tuples(model: nn.Module) -> None:
-    """Makes tuples of fields that are lists, for a model is hashed; before Flax's own `__post_init__`."""
+    """Converts lists to tuples, so that the model is hashable; call it before Flax's `__post_init__`."""
     for field in dataclasses.fields(model):
         if isinstance(value := getattr(model, field.name), list):
             setattr(model, field.name, tuple(value))
 
 
 def check_choices(model: nn.Module, *names: str) -> None:
-    """Each named field holds one of the words in its `Literal` annotation."""
+    """Checks that the value of each named field is in its `Literal` annotation."""
     # The annotations of a subclass, which nn.jit and nn.remat make too, lack those of its base.
     annotations = {field.name: field.type for field in dataclasses.fields(model)}
     for name in names:
-        known = typing.get_args(annotations[name])
-        if getattr(model, name) not in known:
-            raise unknown(name, str(getattr(model, name)), known)
+        check_choice(name, getattr(model, name), typing.get_args(annotations[name]))
 
 
 def check_at_least(model: nn.Module, least: int, *names: str) -> None:
-    """Each named field, or each of its numbers, is None or at least so much."""
+    """Checks that each named field, or each number of a tuple, is None or at least `least`."""
     for name in names:
         value = getattr(model, name)
         each = value if isinstance(value, tuple) else (value,)
@@ -39,7 +37,7 @@ def check_at_least(model: nn.Module, least: int, *names: str) -> None:
 
 
 def check_rates(model: nn.Module, *names: str) -> None:
-    """Each named field is a rate of dropout."""
+    """Checks that each named field is a dropout rate, in [0, 1)."""
     for name in names:
         value = getattr(model, name)
         if not _is_number(value) or not 0 <= value < 1:
@@ -47,14 +45,14 @@ def check_rates(model: nn.Module, *names: str) -> None:
 
 
 def check_epsilon(model: nn.Module) -> None:
-    """What norms add to the variance is above 0."""
+    """Checks that `norm_epsilon` is above 0."""
     value = model.norm_epsilon
     if not _is_number(value) or not value > 0:
         raise ValueError(f'norm_epsilon must be above 0, not {value!r}')
 
 
 def check_heads(model: nn.Module) -> None:
-    """The heads divide the width."""
+    """Checks that `num_heads` divides `width`."""
     width, heads = model.width, model.num_heads
     if width % heads:
         near = [n for n in range(1, width + 1) if width % n == 0]
@@ -66,7 +64,7 @@ def check_heads(model: nn.Module) -> None:
 
 
 def check_width(model: nn.Module) -> None:
-    """The heads divide the width, and fixed positions find as many features as they need."""
+    """Checks that `num_heads` divides `width`, and that the width fits fixed positions."""
     check_heads(model)
     what, width = 'a width', model.width
     if model.positions == 'rotary':
@@ -80,13 +78,13 @@ def check_width(model: nn.Module) -> None:
 
 
 def check_image_size(model: nn.Module) -> None:
-    """The image has at least one pixel."""
+    """Checks that the image has at least one pixel."""
     if min(as_pair(model.image_size)) < 1:
         raise ValueError(f'image_size must be at least 1, not {model.image_size}')
 
 
-def check_images(model: nn.Module, images: jax.Array) -> None:
-    """The images [B, H, W, C] are of the size and channels that the model was built for."""
+def check_images(model: nn.Module, images: Array) -> None:
+    """Checks that images [B, H, W, C] have the model's image size and channels."""
     expected = (*as_pair(model.image_size), model.in_channels)
     if images.ndim != 4 or images.shape[1:] != expected:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A plain convolutional network, and what all convolutional networks share."""
+"""A plain convolutional network, and the base class of convolutional networks."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -6,7 +6,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.convolution import ConvBlock, Window
 from vitjax.layers.patches import as_pair
 from vitjax.layers.spatial import SpatialAttention
@@ -30,13 +32,15 @@ class ConvNet(nn.Module):
     def setup(self):
         self.head_dropout = nn.Dropout(self.dropout)
         if self.num_classes:
-            # float32 whatever the dtype: softmax and loss are taken of it.
+            # float32 for every dtype, for softmax and loss.
             self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Normalised images [B, H, W, C] -> logits [B, K], float32 (pooled [B, D] without a head).
+    def __call__(
+        self, images: Float[Array, 'B H W C'], train: bool = False
+    ) -> Float[jax.Array, 'B K']:
+        """Normalised images -> logits, float32; without a head (`num_classes=0`) the pooled vector.
 
-        With `train=True` batch norm looks at the batch and updates `batch_stats`, which must be
+        With `train=True` batch norm uses statistics of the batch and updates `batch_stats`, which must be
         mutable; with dropout, give `rngs={'dropout': key}`.
         """
         maps, _ = self._checked_maps(images, train)
@@ -44,21 +48,21 @@ class ConvNet(nn.Module):
         return self.head(x) if self.num_classes else x  # [B, K]
 
     def features(
-        self, images: jax.Array, *, attention: bool = False, train: bool = False
+        self, images: Float[Array, 'B H W C'], *, attention: bool = False, train: bool = False
     ) -> dict[str, jax.Array | tuple[jax.Array, ...]]:
-        """What the model sees in images [B, H, W, C].
+        """Intermediate results for normalised images.
 
         Returns:
-          tokens [B, N, D], the places of the last map, row by row; prefix [B, 0, D]; pooled [B, D],
+          tokens [B, N, D], the pixels of the last map, row by row; prefix [B, 0, D]; pooled [B, D],
           float32, their mean; blocks, a tuple of maps [B, H_i, W_i, C_i], one after each block; and,
-          if asked for, attention, a tuple of importance maps [B, H_i, W_i, maps], float32.
+          with `attention`, attention, a tuple of importance maps [B, H_i, W_i, maps], float32.
 
         Raises:
-          ValueError: attention is asked of a model without spatial attention.
+          ValueError: `attention` of a model without spatial attention.
         """
         maps, importance = self._checked_maps(images, train)
         if attention and not importance:
-            raise ValueError('this model has no spatial attention that it could return')
+            raise ValueError('this model has no spatial attention to return')
         last = maps[-1]
         tokens = last.reshape(last.shape[0], -1, last.shape[-1])  # [B, N, D]
         features = {
@@ -69,30 +73,30 @@ class ConvNet(nn.Module):
         }
         return features | ({'attention': importance} if attention else {})
 
-    def _checked_maps(self, images: jax.Array, train: bool):
+    def _checked_maps(self, images: Array, train: bool):
         check_images(self, images)
         return self._maps(images, train)
 
 
-def _pool(features: jax.Array) -> jax.Array:
+def _pool(features: Float[Array, 'B H W D']) -> Float[jax.Array, 'B D']:
     """Map [B, H, W, D] -> mean [B, D], float32."""
     return features.mean(axis=(1, 2), dtype=jnp.float32)
 
 
 class CNN(ConvNet):
-    """Stages of convolutions that look at an ever larger part of an ever coarser map.
+    """Stages of convolutions; each stage halves the map and sees a larger part of the image.
 
     Attributes:
-      image_size: in pixels, one number or (height, width); any will do.
+      image_size: in pixels, one number or (height, width), of any size.
       in_channels: channels C of the images.
       num_classes: classes K; 0 for a model without head, which returns the pooled vector.
       widths: channels of each stage; every stage but the first begins with stride 2.
-      stage_depth: convolutions a stage.
+      stage_depth: convolutions per stage.
       kernel_size: of every filter, one number or (height, width).
       norm: 'group' (with standardised kernels), 'batch' or 'none'.
-      spatial_attention: 'none', or how the importance of the pixels is normalised, see
-        `SpatialAttention`; it weighs the last map of each stage.
-      attention_maps: importance maps a stage; divides every width.
+      spatial_attention: 'none', or the normalisation of the importance of pixels, see
+        `SpatialAttention`; it is applied to the last map of each stage.
+      attention_maps: importance maps per stage; divides every width.
       dropout: before the head.
       dtype: of the computation; parameters, statistics of norms and importance are float32.
     """
@@ -125,13 +129,13 @@ class CNN(ConvNet):
             raise ValueError(f'attention_maps {self.attention_maps} does not divide width {odd[0]}')
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
-        """Layer -> windows that lead to its map from the map before, the image first.
+        """Layer -> windows from the map before (first the image) to its map.
 
-        Spatial attention belongs to the layer that it follows. Group norm's statistics, which tie
-        together all places of a map, are left out.
+        Spatial attention belongs to the layer that it follows. Statistics of group norm, which depend on
+        all pixels of a map, are ignored.
         """
         kernel = as_pair(self.kernel_size)
-        windows = {}
+        windows: dict[str, tuple[Window, ...]] = {}
         for name, _, stride, is_last in self._layout():
             windows[name] = (Window(kernel, (stride, stride)),)
             if is_last and self.spatial_attention != 'none':
@@ -140,7 +144,7 @@ class CNN(ConvNet):
         return windows
 
     @nn.compact
-    def _maps(self, images: jax.Array, train: bool):
+    def _maps(self, images: Array, train: bool):
         x, maps, importance = images, [], []
         for name, width, stride, is_last in self._layout():
             block = ConvBlock(

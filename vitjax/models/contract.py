@@ -1,4 +1,4 @@
-"""What is asked of any model, be it vitjax's own or not: its example inputs, and how it is called.
+"""How models are called and which example inputs they take, for models of vitjax and of other packages.
 
 The contract itself is `vitjax.protocols.Model`.
 """
@@ -20,7 +20,7 @@ from vitjax.protocols import HasExampleInputs
 
 
 def call_options(model: nn.Module, train: bool, method: str = '__call__') -> dict[str, bool]:
-    """`train=` or Flax's `deterministic=`, whichever a method of the model accepts."""
+    """The keyword `train` or Flax's `deterministic`, whichever a method of the model accepts."""
     accepted = inspect.signature(getattr(type(model), method)).parameters
     if 'train' in accepted:
         return {'train': train}
@@ -36,19 +36,19 @@ def apply(
     method: str = '__call__',
     **options: Any,
 ) -> tuple[Any, dict[str, Any]]:
-    """`model.apply` in training or not: outputs, and the new state of the other collections.
+    """Calls `model.apply`; returns the outputs and, in training, the new state of mutable collections.
 
     Args:
-      variables: 'params' and other collections, of which those of the model change in training, such as
-        `batch_stats`.
-      inputs, options: of the method.
+      variables: 'params' and other collections. In training all but 'params' and 'frozen' are mutable,
+        such as `batch_stats`.
+      inputs, options: arguments of the method.
     """
     model_state = [name for name in variables if name not in ('params', 'frozen')]
     options = call_options(model, train, method) | options
     outputs, new_state = model.apply(
         variables,
         *inputs,
-        rngs=rngs,
+        rngs=None if rngs is None else dict(rngs),
         mutable=model_state if train else [],
         method=method,
         **options,
@@ -61,14 +61,14 @@ def example_inputs(
 ) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Shapes of the inputs with which a model is initialised, for a batch of one.
 
-    They are what its method `example_inputs` returns; or of its `image_size` and `in_channels`; or of the
-    arrays of a batch that are called as its arguments are; or of the array 'image'.
+    The first of these that exists: the result of its method `example_inputs`; images of its `image_size` and
+    `in_channels`; the arrays of the batch with the names of its arguments; the array 'image' of the batch.
 
     Args:
-      batch: arrays or `jax.ShapeDtypeStruct`s, as the model takes them; None if no data are known.
+      batch: arrays or `jax.ShapeDtypeStruct`s, as the model takes them; None if there are no data.
 
     Raises:
-      UserError: none of these is there.
+      UserError: none of these exists.
     """
     if isinstance(model, HasExampleInputs):
         return tuple(map(_as_shape, model.example_inputs()))
@@ -102,7 +102,7 @@ def write_inputs(folder: Path, inputs: Iterable[jax.Array]) -> None:
 
 
 def read_inputs(folder: Path, model: nn.Module) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """The inputs of a run's model: those that it says itself, or those in `inputs.json`."""
+    """The example inputs of a run's model: from the model itself, else from `inputs.json`."""
     path = folder / 'inputs.json'
     try:
         return example_inputs(model)
@@ -118,16 +118,17 @@ def read_inputs(folder: Path, model: nn.Module) -> tuple[jax.ShapeDtypeStruct, .
 
 
 def submodules(model: nn.Module, *inputs: Any) -> dict[str, nn.Module]:
-    """The submodules that are called when a model is: '/'-joined path, '' for the model itself -> module."""
-    found = {}
+    """All modules that a call of the model calls: '/'-joined path ('' for the model) -> module."""
+    found: dict[str, nn.Module] = {}
 
     def record(method, arguments, options, context):
         if context.module.scope is not None:
             found.setdefault('/'.join(context.module.path), context.module)
         return method(*arguments, **options)
 
+    options: dict[str, Any] = call_options(model, train=False)
     with nn.intercept_methods(record):
-        jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, **call_options(model, False)))
+        jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, **options))
     return found
 
 

@@ -6,7 +6,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Bool, Float, Int
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.block import BlockConfig
 from vitjax.layers.convolution import Window
 from vitjax.layers.patches import as_pair, grid_size, patchify
@@ -20,16 +22,16 @@ class MAE(nn.Module):
     """Hides most patches of an image, encodes the others, and decodes them all.
 
     The encoder is a `ViT` without head, whose parameters lie under `vit`; it never sees a hidden patch.
-    A light decoder gets its tokens, one and the same mask token in place of each hidden patch, and
-    the positions of all, and predicts the pixels.
+    A small decoder gets the encoded tokens, the same learned mask token in place of each hidden patch, and
+    the positions of all patches, and predicts the pixels.
 
     Attributes:
       image_size, patch_size, in_channels: as in `ViT`.
       width, depth, num_heads, mlp_dim: of the encoder.
       decoder_width, decoder_depth, decoder_num_heads: of the decoder, whose MLPs are four times
         as wide.
-      mask_ratio: share of the patches that are hidden; of N, int(N * (1 - mask_ratio)) stay visible.
-      norm_pixels: whether what is predicted is each patch less its mean, over its deviation.
+      mask_ratio: share of the patches that are hidden; int(N * (1 - mask_ratio)) of N stay visible.
+      norm_pixels: whether the targets are patches normalised by their own mean and deviation.
       activation, norm_epsilon, drop_path (of the encoder), scan, remat, dtype: as in `ViT`.
     """
 
@@ -55,7 +57,7 @@ class MAE(nn.Module):
     def __post_init__(self):
         lists_to_tuples(self)
         super().__post_init__()
-        self.encoder()  # which checks its own
+        self.encoder()  # checks the encoder's arguments
         check_at_least(self, 1, 'decoder_width', 'decoder_depth', 'decoder_num_heads')
         if self.decoder_width % 4 or self.decoder_width % self.decoder_num_heads:
             raise ValueError(
@@ -65,7 +67,7 @@ class MAE(nn.Module):
         rows, columns = grid_size(self.image_size, self.patch_size)
         if not 0 < self.mask_ratio < 1 or not self.num_visible:
             raise ValueError(
-                f'mask_ratio must hide some of the {rows * columns} patches and leave some, '
+                f'mask_ratio must leave some of the {rows * columns} patches hidden and some visible, '
                 f'which {self.mask_ratio} does not'
             )
         height, width = as_pair(self.patch_size)
@@ -73,7 +75,7 @@ class MAE(nn.Module):
             raise ValueError('norm_pixels needs patches of more than one value')
 
     def encoder(self) -> ViT:
-        """The model of what lies under `vit` in the parameters."""
+        """The encoder, whose parameters are under `vit`."""
         return ViT(
             image_size=self.image_size,
             patch_size=self.patch_size,
@@ -90,12 +92,12 @@ class MAE(nn.Module):
             scan=self.scan,
             remat=self.remat,
             dtype=self.dtype,
-            parent=None,  # whoever asks for it; `setup` makes it a part of this module
+            parent=None,  # not bound here; `setup` makes it a submodule
         )
 
     @property
     def num_visible(self) -> int:
-        """Patches n that the encoder sees."""
+        """Number n of patches that the encoder sees."""
         rows, columns = grid_size(self.image_size, self.patch_size)
         return int(rows * columns * (1 - self.mask_ratio))
 
@@ -116,17 +118,19 @@ class MAE(nn.Module):
         self.decoder = Encoder(self.decoder_depth, block, scan=self.scan, remat=self.remat)
         self.decoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
         height, width = as_pair(self.patch_size)
-        # float32 whatever the dtype: the loss is taken of it.
+        # float32 for every dtype, for the loss.
         self.decoder_head = nn.Dense(
             height * width * self.in_channels, kernel_init=nn.initializers.xavier_uniform()
         )
 
-    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Normalised images [B, H, W, C] -> what the decoder makes of the patches that it was left.
+    def __call__(
+        self, images: Float[Array, 'B H W C'], train: bool = False
+    ) -> dict[str, Float[jax.Array, 'B N Ph Pw C'] | Bool[jax.Array, 'B N']]:
+        """Normalised images -> predicted patches, of which the encoder saw some.
 
-        Which patches are hidden is random if there is a key, `rngs={'masking': key}`. Without one it
-        is a function of the image, so that an evaluation is always the same. With `train=True` and
-        drop path, give `rngs={'dropout': key}`.
+        With `rngs={'masking': key}` random patches are hidden. Without a key the choice is a function
+        of the image, so that evaluations are reproducible. With `train=True` and drop path, give
+        `rngs={'dropout': key}`.
 
         Returns:
           prediction [B, N, Ph, Pw, C], float32, comparable to `target(images)`; hidden [B, N], bool.
@@ -155,28 +159,30 @@ class MAE(nn.Module):
         }
 
     def features(
-        self, images: jax.Array, *, attention: bool = False, train: bool = False
+        self, images: Float[Array, 'B H W C'], *, attention: bool = False, train: bool = False
     ) -> dict[str, jax.Array | tuple[jax.Array, ...]]:
-        """What the encoder sees in images [B, H, W, C] of which nothing is hidden; see `ViT.features`."""
+        """`ViT.features` of the encoder, for images without hidden patches."""
         return self.vit.features(images, attention=attention, train=train)
 
-    def pooling_weights(self, features: Mapping[str, jax.Array]) -> jax.Array:
-        """How much each token of the encoder counts in its pooled vector, as `ViT.pooling_weights`."""
+    def pooling_weights(self, features: Mapping[str, Any]) -> Float[jax.Array, 'B T']:
+        """`ViT.pooling_weights` of the encoder."""
         return self.vit.pooling_weights(features)
 
-    def target(self, images: jax.Array) -> jax.Array:
-        """What there is to predict of images [B, H, W, C]: patches [B, N, Ph, Pw, C]."""
+    def target(self, images: Float[Array, 'B H W C']) -> Float[Array, 'B N Ph Pw C']:
+        """The patches to predict, normalised with `norm_pixels`."""
         patches = patchify(images, self.patch_size)
         if not self.norm_pixels:
             return patches
         mean, deviation = patch_statistics(patches)
         return (patches - mean) / deviation
 
-    def predicted_pixels(self, prediction: jax.Array, images: jax.Array) -> jax.Array:
-        """Patches [B, N, Ph, Pw, C] of pixels that a prediction stands for: the inverse of `target`.
+    def predicted_pixels(
+        self, prediction: Float[Array, 'B N Ph Pw C'], images: Float[Array, 'B H W C']
+    ) -> Float[Array, 'B N Ph Pw C']:
+        """The pixels of predicted patches: the inverse of `target`.
 
-        With `norm_pixels` each gets the mean and deviation of its patch in the images [B, H, W, C], hidden
-        or not, as in the figures of He et al. 2022.
+        With `norm_pixels` each gets the mean and deviation of its patch in the images, hidden or visible,
+        as in the figures of He et al. 2022.
         """
         if not self.norm_pixels:
             return prediction
@@ -184,16 +190,16 @@ class MAE(nn.Module):
         return prediction * deviation + mean
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
-        """Layer -> windows that lead to its map, as in `ViT.windows`, of the encoder."""
+        """`ViT.windows` of the encoder."""
         return self.encoder().windows()
 
-    def _shuffled(self, images: jax.Array) -> jax.Array:
-        """The patches of each image in an order of its own, [B, N]; the first n are visible."""
+    def _shuffled(self, images: Float[Array, 'B H W C']) -> Int[jax.Array, 'B N']:
+        """A permutation of the patches for each image; its first n are visible."""
         rows, columns = grid_size(self.image_size, self.patch_size)
         if self.has_rng('masking'):
             keys = jax.random.split(self.make_rng('masking'), images.shape[0])
         else:
-            # Not the place in the batch decides: that depends on the batch size.
+            # Independent of the place in the batch, which depends on the batch size.
             bits = jax.lax.bitcast_convert_type(images.astype(jnp.float32), jnp.uint32)
             digests = bits.sum(axis=(1, 2, 3), dtype=jnp.uint32)  # [B]
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), digests)
@@ -201,8 +207,10 @@ class MAE(nn.Module):
         return jnp.argsort(noise, axis=1)
 
 
-def patch_statistics(patches: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation of the values of each patch [B, N, Ph, Pw, C], each [B, N, 1, 1, 1].
+def patch_statistics(
+    patches: Float[Array, 'B N Ph Pw C'],
+) -> tuple[Float[Array, 'B N 1 1 1'], Float[Array, 'B N 1 1 1']]:
+    """Mean and standard deviation of the values of each patch.
 
     The variance is the unbiased one, plus 1e-6, as in facebookresearch/mae.
     """

@@ -1,8 +1,9 @@
-"""The names of the models, and what each builds."""
+"""The built-in model names, and the constructor of each."""
 
 import fnmatch
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 
@@ -17,7 +18,7 @@ from vitjax.models.vit import ViT
 # Width, depth, heads, MLP width: Dosovitskiy et al. 2021 (table 1) for B, L, H; Steiner et al. 2022
 # (table 2) for Ti, S; Zhai et al. 2022 (table 2) for g, G; Alabdulmohsin et al. 2023 for So400m;
 # M as in google-research/big_vision. Only So400m's published count includes attention pooling.
-_VIT_SIZES = {
+_VIT_SIZES: dict[str, dict[str, Any]] = {
     'ti': dict(width=192, depth=12, num_heads=3, mlp_dim=768),
     's': dict(width=384, depth=12, num_heads=6, mlp_dim=1536),
     'm': dict(width=512, depth=12, num_heads=8, mlp_dim=2048),
@@ -90,7 +91,7 @@ _DEIT3 = {
     )
     for size, patch in [('s', 16), ('m', 16), ('b', 16), ('l', 16), ('h', 14)]
 }
-_DINOV2_G = dict(
+_DINOV2_G: dict[str, Any] = dict(
     width=1536, depth=40, num_heads=24, mlp_dim=4096, activation='silu', gated_mlp=True
 )
 _DINOV2 = {
@@ -107,7 +108,7 @@ _DINOV2 = {
 }
 # 'base' and 'big' are Vaswani et al. 2017 (table 3), with about 37,000 tokens of English and German
 # together; 'tiny' and 'small' are our own.
-_TRANSFORMERS = {
+_TRANSFORMERS: dict[str, dict[str, Any]] = {
     'tiny': dict(width=128, encoder_depth=2, decoder_depth=2, num_heads=4),
     'small': dict(width=256, encoder_depth=4, decoder_depth=4, num_heads=4),
     'base': dict(width=512, encoder_depth=6, decoder_depth=6, num_heads=8, vocab_size=37_000),
@@ -149,11 +150,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Names of the models that match a shell pattern, upper and lower case apart, in order of size."""
+    """Names of the models that match a case-sensitive shell pattern, in order of size."""
     return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
 
 
-def create_model(name: str | Callable[..., nn.Module], **overrides) -> nn.Module:
+def create_model(name: str | Callable[..., nn.Module], **overrides: Any) -> nn.Module:
     """Builds a model; every constructor argument can be overridden.
 
     Args:
@@ -164,7 +165,7 @@ def create_model(name: str | Callable[..., nn.Module], **overrides) -> nn.Module
     384
 
     Raises:
-      UserError: unknown name or argument (names the nearest), or values that do not fit together.
+      UserError: unknown name or argument (names the nearest), or values that are not allowed.
     """
     kind = registry.find('model', name)
     shown = name if isinstance(name, str) else getattr(kind, 'func', kind).__name__

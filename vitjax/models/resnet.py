@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_windows
 from vitjax.models.checks import (
     check_at_least,
@@ -20,12 +20,12 @@ class ResNet(ConvNet):
     """Root, stages of residual blocks, mean over the last map, logits.
 
     Attributes:
-      image_size: in pixels, one number or (height, width); any will do.
+      image_size: in pixels, one number or (height, width), of any size.
       in_channels: channels C of the images.
       num_classes: classes K; 0 for a model without head, which returns the pooled vector.
       stage_depths: blocks of each stage.
       block: 'basic' (two 3x3) or 'bottleneck' (1x1, 3x3, 1x1).
-      width: channels of the root; a stage's 3x3 convolutions have this, doubled every stage.
+      width: channels of the root and of the 3x3 convolutions in the first stage; doubled every stage.
       norm: 'batch', or 'group' (with standardised kernels).
       dropout: before the head.
       dtype: of the computation; parameters and statistics of norms are float32.
@@ -59,11 +59,11 @@ class ResNet(ConvNet):
         )
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
-        """Layer -> windows that lead to its map from the map before, the image first.
+        """Layer -> windows from the map before (first the image) to its map.
 
-        Group norm's statistics, which tie together all places of a map, are left out.
+        Statistics of group norm, which depend on all pixels of a map, are ignored.
         """
         return resnet_windows(self.stage_depths, self.block)
 
-    def _maps(self, images: jax.Array, train: bool):
+    def _maps(self, images: Array, train: bool):
         return self.backbone(images, train=train)[1:], ()

@@ -5,7 +5,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Bool, Float, Int
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.block import BlockConfig
 from vitjax.layers.cache import Cache
 from vitjax.layers.positions import rotary_angles, sinusoidal
@@ -18,23 +20,23 @@ from vitjax.models.checks import (
     check_rates,
 )
 
-# Tokens of source and of target in the example inputs.
+# Length of source and target in the example inputs, in tokens.
 SENTENCE = 64
 
 
 class Transformer(nn.Module):
-    """Source tokens -> encoder; target tokens so far -> decoder -> logits of the token that comes next.
+    """Source tokens -> encoder; target tokens so far -> decoder -> logits of the next token.
 
-    In training the decoder gets the whole target, shifted by one (`__call__`, `decode`); in use it
-    starts empty and writes token after token (`encode`, `prefill`, `decode_step`; see
-    `vitjax.generation`). Both give the same logits.
+    In training the decoder gets the whole target, shifted by one (`__call__`, `decode`). In use it
+    generates token by token with a cache (`encode`, `prefill`, `decode_step`; see `vitjax.generation`).
+    Both give the same logits.
 
-    Sequences may be packed, several in a row: `segments` [B, S] or [B, T] number them from 1 (0 is
-    padding), a token sees its own segment only, and `positions` start again with each.
+    Several sequences may be packed into a row: `segments` [B, S] or [B, T] number them from 1 (0 is
+    padding), a token sees only its own segment, and `positions` restart with each.
 
     Attributes:
-      vocab_size: tokens V, of source and target together or, with `source_vocab_size`, of the target.
-      source_vocab_size: tokens of the source if they are others; then nothing is shared with it.
+      vocab_size: size V of the vocabulary of source and target or, with `source_vocab_size`, of the target.
+      source_vocab_size: size of a separate source vocabulary, which shares no embeddings with the target.
       width: D.
       encoder_depth, decoder_depth: blocks of each stack.
       num_heads: attention heads h; divides the width.
@@ -66,7 +68,7 @@ class Transformer(nn.Module):
     norm_position: Literal['pre', 'post'] = 'post'
     activation: Literal['relu', 'gelu_tanh', 'gelu', 'quick_gelu', 'silu'] = 'relu'
     norm_epsilon: float = 1e-6
-    # No 'splash', for which the decoder's mask is none.
+    # No 'splash', which does not support the causal mask of the decoder.
     attention_kernel: Literal['auto', 'xla', 'cpu', 'cudnn'] = 'auto'
     dropout: float = 0.0
     scan: bool = False
@@ -94,7 +96,7 @@ class Transformer(nn.Module):
             )
 
     def setup(self):
-        # Scaled by sqrt(D) where they enter, embeddings have a variance of 1 (section 3.4).
+        # Multiplied by sqrt(D) in `_embed`, embeddings have a variance of 1 (section 3.4).
         initial = nn.initializers.normal(self.width**-0.5)
         self.embedding = self.param('embedding', initial, (self.vocab_size, self.width))
         if self.share_embeddings != 'all':
@@ -131,27 +133,27 @@ class Transformer(nn.Module):
             self.decoder_norm = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype)
 
     def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Source and target of `SENTENCE` tokens, or of as many as there are learned positions."""
+        """Source and target of `SENTENCE` tokens, or fewer if there are fewer learned positions."""
         length = SENTENCE if self.positions != 'learned' else min(SENTENCE, self.max_positions)
         return (jax.ShapeDtypeStruct((1, length), jnp.int32),) * 2
 
     def __call__(
         self,
-        source: jax.Array,
-        target: jax.Array,
-        source_mask: jax.Array | None = None,
+        source: Int[Array, 'B S'],
+        target: Int[Array, 'B T'],
+        source_mask: Bool[Array, 'B S'] | None = None,
         *,
-        segments: tuple[jax.Array, jax.Array] | None = None,
-        positions: tuple[jax.Array, jax.Array] | None = None,
+        segments: tuple[Int[Array, 'B S'], Int[Array, 'B T']] | None = None,
+        positions: tuple[Int[Array, 'B S'], Int[Array, 'B T']] | None = None,
         train: bool = False,
-    ) -> jax.Array:
-        """Source and target, both whole -> logits [B, T, V], float32, of what follows each target token.
+    ) -> Float[jax.Array, 'B T V']:
+        """Teacher forcing: logits, float32, of the token after each target token.
 
         Args:
-          source: int [B, S].
-          target: int [B, T], what the decoder gets: it begins with the token that begins a sentence.
-          source_mask: bool [B, S], False where the source is padding.
-          segments, positions: of source and target, where sequences are packed.
+          source: source tokens.
+          target: input of the decoder: the start token, then the target without its last token.
+          source_mask: False where the source is padding.
+          segments, positions: of source and target, for packed sequences.
           train: with dropout, give `rngs={'dropout': key}`.
         """
         source_segments, _ = segments or (None, None)
@@ -170,14 +172,14 @@ class Transformer(nn.Module):
 
     def encode(
         self,
-        source: jax.Array,
-        source_mask: jax.Array | None = None,
+        source: Int[Array, 'B S'],
+        source_mask: Bool[Array, 'B S'] | None = None,
         *,
-        segments: jax.Array | None = None,
-        positions: jax.Array | None = None,
+        segments: Int[Array, 'B S'] | None = None,
+        positions: Int[Array, 'B S'] | None = None,
         train: bool = False,
-    ) -> jax.Array:
-        """source int [B, S] -> encoded [B, S, D]; the other arguments are those of `__call__`."""
+    ) -> Float[jax.Array, 'B S D']:
+        """Encodes the source; arguments as in `__call__`."""
         embedding = self.embedding if self.share_embeddings == 'all' else self.source_embedding
         table = self.source_positions if self.positions == 'learned' else None
         x, angles = self._embed(source, embedding, table, positions, train)
@@ -187,33 +189,40 @@ class Transformer(nn.Module):
 
     def decode(
         self,
-        target: jax.Array,
-        encoded: jax.Array,
-        source_mask: jax.Array | None = None,
+        target: Int[Array, 'B T'],
+        encoded: Float[Array, 'B S D'],
+        source_mask: Bool[Array, 'B S'] | None = None,
         *,
-        segments: tuple[jax.Array, jax.Array] | None = None,
-        positions: jax.Array | None = None,
+        segments: tuple[Int[Array, 'B S'], Int[Array, 'B T']] | None = None,
+        positions: Int[Array, 'B T'] | None = None,
         train: bool = False,
-    ) -> jax.Array:
-        """Teacher forcing: target int [B, T], encoded [B, S, D] -> logits [B, T, V] as in `__call__`."""
+    ) -> Float[jax.Array, 'B T V']:
+        """Teacher forcing with an encoded source: logits as in `__call__`."""
         x, _ = self._decode(target, encoded, source_mask, segments, positions, train)
         return self._logits(x)
 
     def cross_attention(
-        self, target: jax.Array, encoded: jax.Array, source_mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Where each target position looks in the source: [L, B, h, T, S], float32."""
+        self,
+        target: Int[Array, 'B T'],
+        encoded: Float[Array, 'B S D'],
+        source_mask: Bool[Array, 'B S'] | None = None,
+    ) -> Float[jax.Array, 'L B h T S']:
+        """Cross-attention weights of all decoder layers, float32."""
         keep = ('cross_attention',)
         _, kept = self._decode(target, encoded, source_mask, None, None, False, keep)
         return kept['cross_attention']
 
     def prefill(
-        self, encoded: jax.Array, source_mask: jax.Array | None = None, *, max_length: int
+        self,
+        encoded: Float[Array, 'B S D'],
+        source_mask: Bool[Array, 'B S'] | None = None,
+        *,
+        max_length: int,
     ) -> Cache:
-        """An empty cache for `max_length` target tokens; the source's keys and values are computed here.
+        """Computes the source's keys and values; returns a cache for `max_length` target tokens.
 
         Raises:
-          ValueError: learned positions end before `max_length`.
+          ValueError: there are fewer learned positions than `max_length`.
         """
         if self.positions == 'learned' and max_length > self.max_positions:
             raise ValueError(
@@ -221,10 +230,12 @@ class Transformer(nn.Module):
             )
         if source_mask is None:
             source_mask = jnp.ones(encoded.shape[:2], bool)
-        return self.decoder.start(encoded, source_mask, max_length)
+        return self.decoder.init_cache(encoded, source_mask, max_length)
 
-    def decode_step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """The n tokens [B, n] that come next -> logits [B, n, V] as `decode` gives them, and the cache."""
+    def decode_step(
+        self, tokens: Int[Array, 'B n'], cache: Cache
+    ) -> tuple[Float[jax.Array, 'B n V'], Cache]:
+        """Decodes the next n tokens: logits as from `decode`, and the cache with these tokens added."""
         positions = cache.index + jnp.arange(tokens.shape[1])
         table = self.target_positions if self.positions == 'learned' else None
         x, angles = self._embed(tokens, self.embedding, table, positions[None], False)
@@ -236,13 +247,13 @@ class Transformer(nn.Module):
         return self._logits(x), cache
 
     def _decode(self, target, encoded, source_mask, segments, positions, train, keep=()):
-        """-> tokens [B, T, D] after the decoder, and what `keep` names."""
+        """Returns tokens [B, T, D] after the decoder, and the intermediates named in `keep`."""
         table = self.target_positions if self.positions == 'learned' else None
         x, angles = self._embed(target, self.embedding, table, positions, train)
         mask = jnp.tril(jnp.ones((target.shape[1],) * 2, bool))  # [T, T]
         if segments is not None:
             mask = mask & _same_segment(segments[1], segments[1])
-        context_mask = _mask(source_mask, segments and segments[::-1])
+        context_mask = _mask(source_mask, segments and (segments[1], segments[0]))
         x, _, kept = self.decoder(
             x,
             encoded,
@@ -256,13 +267,13 @@ class Transformer(nn.Module):
 
     def _embed(
         self,
-        tokens: jax.Array,
-        embedding: jax.Array,
-        table: jax.Array | None,
-        positions: jax.Array | None,
+        tokens: Int[Array, 'B T'],
+        embedding: Float[Array, 'V D'],
+        table: Float[Array, 'positions D'] | None,
+        positions: Int[Array, '#B T'] | None,
         train: bool,
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """tokens [B, T], positions [B, T] or [1, T] -> vectors [B, T, D], and the angles of rotary ones."""
+    ) -> tuple[Float[jax.Array, 'B T D'], Float[jax.Array, '#B 1 T half'] | None]:
+        """Embeds tokens; also returns the angles of rotary positions. `table`: the learned positions."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None]
         x = jnp.take(embedding, tokens, axis=0) * self.width**0.5  # [B, T, D]
@@ -271,7 +282,7 @@ class Transformer(nn.Module):
         if self.positions == 'rotary':
             angles = rotary_angles(positions, self.width // self.num_heads)
             angles = angles[:, None]  # [B, 1, T, d / 2]
-        elif self.positions == 'learned':
+        elif table is not None:
             if tokens.shape[1] > len(table):
                 raise ValueError(
                     f'{tokens.shape[1]} tokens are more than the {len(table)} learned positions'
@@ -284,8 +295,8 @@ class Transformer(nn.Module):
             x = x + waves.astype(x.dtype)
         return self.embedding_dropout(x, deterministic=not train), angles
 
-    def _logits(self, x: jax.Array) -> jax.Array:
-        """Decoder output [B, T, D] -> logits [B, T, V], float32."""
+    def _logits(self, x: Float[Array, 'B T D']) -> Float[jax.Array, 'B T V']:
+        """Decoder output -> logits, float32."""
         if self.norm_position == 'pre':
             x = self.decoder_norm(x)
         if self.share_embeddings == 'none':
@@ -296,11 +307,12 @@ class Transformer(nn.Module):
 
 
 def _mask(
-    source_mask: jax.Array | None, segments: tuple[jax.Array, jax.Array] | None
-) -> jax.Array | None:
-    """What of a source can be seen: mask [B, S]; segments of queries [B, T] and of the source [B, S].
+    source_mask: Bool[Array, 'B S'] | None,
+    segments: tuple[Int[Array, 'B T'], Int[Array, 'B S']] | None,
+) -> Bool[Array, 'B 1 #T S'] | None:
+    """Attention mask to the source, from its padding mask and the segments of queries and source.
 
-    Returns a mask [B, 1, 1 or T, S], or None where everything can.
+    None if everything is visible.
     """
     mask = None if source_mask is None else source_mask[:, None, None]  # [B, 1, 1, S]
     if segments is None:
@@ -309,6 +321,6 @@ def _mask(
     return same if mask is None else same & mask
 
 
-def _same_segment(query: jax.Array, key: jax.Array) -> jax.Array:
-    """Segments [B, T] and [B, S] -> mask [B, 1, T, S]."""
+def _same_segment(query: Int[Array, 'B T'], key: Int[Array, 'B S']) -> Bool[Array, 'B 1 T S']:
+    """Mask of the pairs of query and key with equal segments."""
     return (query[:, :, None] == key[:, None, :])[:, None]

@@ -1,12 +1,14 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), of any image and patch size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float, Int
 
+from vitjax.layers.arrays import Array
 from vitjax.layers.block import BlockConfig
 from vitjax.layers.convolution import ResNetBackbone, Window, resnet_stride, resnet_windows
 from vitjax.layers.patches import PatchEmbedding, as_pair, grid_size, nearest_multiples
@@ -38,28 +40,28 @@ class ViT(nn.Module):
       depth: encoder blocks L.
       num_heads: attention heads h; divides the width.
       mlp_dim: hidden width M of the MLPs; None for 4 * width.
-      pooling: 'cls' (the class token), 'mean' (of the patch tokens), 'cls_mean' (both side by side,
-        2D wide, as DINOv2's classifiers take it) or 'map' (attention pooling).
+      pooling: 'cls' (the class token), 'mean' (of the patch tokens), 'cls_mean' (both concatenated,
+        width 2D, as in DINOv2's classifiers) or 'map' (attention pooling).
       pool_prefix: whether 'mean' and 'map' pool the prefix too (class, distillation and register
-        tokens); None for 'map' alone.
-      class_token: whether there is one; None for just where the pooling needs it.
+        tokens); None means: only 'map' does.
+      class_token: whether there is one; None means: only if the pooling needs it.
       distillation: 'token' for a distillation token after the class token (DeiT: Touvron et al. 2021),
-        'head' for one with a head of its own: logits are the mean of both heads'.
-      num_registers: extra tokens that belong to no patch (Darcet et al. 2024).
+        'head' for one with its own head: logits are the mean of those of both heads.
+      num_registers: number of register tokens (Darcet et al. 2024).
       patch_bias: whether the patch embedding has a bias.
-      positions: 'learned'; of the patches only, and fixed, 'sincos2d', 'sincos2d_mae' (its two
+      positions: 'learned', 'none', or fixed and only for patches: 'sincos2d' and 'sincos2d_mae' (its two
         published variants), 'sinusoidal' (row by row), 'rotary' (in every block's attention, see
-        `axial_angles`); or 'none'.
-      prefix_positions: which tokens before the patches have a learned position too: 'class' (and
-        distillation) tokens, 'all' or 'none'.
+        `axial_angles`).
+      prefix_positions: which prefix tokens have a learned position too: 'class' (class and
+        distillation tokens), 'all' or 'none'.
       norm_embeddings: whether tokens are normalised before the first block, as in CLIP.
-      norm_after_pooling: whether the final norm is of the pooled vector, not of the tokens.
-      representation_size: width of a tanh layer before the head; None for none.
-      stem_depths: the patches are not of the image but of a ResNet's last map, as in the hybrids of
-        section 3.1: the bottleneck blocks in each of its stages, () for its root only; None for no
-        stem. The patch size stays in pixels of the image; the stem's stride, 4 after the root and
-        the first stage and twice that after each further one, divides it.
-      stem_width: of that ResNet, which has group norm; see `ResNetBackbone`.
+      norm_after_pooling: whether the final norm is applied to the pooled vector, not to the tokens.
+      representation_size: width of a tanh layer before the head; None for no such layer.
+      stem_depths: for a hybrid (section 3.1), which cuts the last map of a ResNet into patches: the
+        number of bottleneck blocks in each stage of the ResNet, () for its root only; None for no stem.
+        The patch size stays in pixels of the image and is a multiple of the stem's stride: 4 after the
+        root and the first stage, doubled by each further stage.
+      stem_width: width of that ResNet, which has group norm; see `ResNetBackbone`.
       activation, gated_mlp, norm_epsilon, layer_scale, qkv_bias, qk_norm, dropout, attention_kernel,
         dtype: see `vitjax.layers.block.BlockConfig`.
       drop_path, scan, remat: see `vitjax.layers.transformer.Stack`.
@@ -120,9 +122,7 @@ class ViT(nn.Module):
                 f"pooling '{self.pooling}' needs class_token; choose 'mean' or 'map' without one"
             )
         if self.distillation == 'head' and self.norm_after_pooling:
-            raise ValueError(
-                "distillation 'head' sees a token after the norm: no norm_after_pooling"
-            )
+            raise ValueError("distillation 'head' needs normalised tokens: no norm_after_pooling")
         wider = self.representation_size or self.pooling == 'cls_mean'
         if self.distillation == 'head' and not self.num_classes and wider:
             raise ValueError(
@@ -175,7 +175,7 @@ class ViT(nn.Module):
         if self.representation_size:
             self.representation = nn.Dense(self.representation_size, dtype=self.dtype)
         if self.num_classes:
-            # float32 whatever the dtype: softmax and loss are taken of it.
+            # float32 for every dtype, for softmax and loss.
             self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)
             if self.distillation == 'head':
                 zeros = nn.initializers.zeros
@@ -183,7 +183,7 @@ class ViT(nn.Module):
 
     @property
     def prefix(self) -> dict[str, int]:
-        """The tokens before the patches, in order: name of the parameter -> how many."""
+        """The tokens before the patches, in order: name of the parameter -> number of tokens."""
         needed = self.pooling.startswith('cls')
         return {
             'class_token': int(needed if self.class_token is None else self.class_token),
@@ -193,28 +193,32 @@ class ViT(nn.Module):
 
     @property
     def before_blocks(self) -> tuple[str, ...]:
-        """Its submodules and parameters that come before the encoder, see `vitjax.layers.stacks`."""
+        """Submodules and parameters that come before the encoder, see `vitjax.layers.stacks`."""
         optional = {
             'backbone': self.stem_depths is not None,
             'positions': self.positions == 'learned',
             'embedding_norm': self.norm_embeddings,
         }
-        return ('patch_embedding', *(name for name, has in (optional | self.prefix).items() if has))
+        present = [name for name, exists in (optional | self.prefix).items() if exists]
+        return ('patch_embedding', *present)
 
     @property
     def num_placed(self) -> int:
-        """Tokens before the patches that have a learned position."""
-        placed = {'class': ('class_token', 'distillation_token'), 'all': self.prefix, 'none': ()}
+        """Number of prefix tokens that have a learned position."""
+        of_class = ('class_token', 'distillation_token')
+        placed: dict[str, Iterable[str]] = {'class': of_class, 'all': self.prefix, 'none': ()}
         return sum(self.prefix[name] for name in placed[self.prefix_positions])
 
     @property
     def pools_prefix(self) -> bool:
-        """Whether there are tokens before the patches that 'mean' or 'map' pool too."""
+        """Whether 'mean' or 'map' pools prefix tokens, and there are any."""
         wanted = self.pooling == 'map' if self.pool_prefix is None else self.pool_prefix
         return wanted and self.pooling in ('mean', 'map') and any(self.prefix.values())
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Normalised images [B, H, W, C] -> logits [B, K], float32 (without a head, the pooled vector).
+    def __call__(
+        self, images: Float[Array, 'B H W C'], train: bool = False
+    ) -> Float[jax.Array, 'B K']:
+        """Normalised images -> logits, float32; without a head (`num_classes=0`) the pooled vector.
 
         With `train=True` and dropout or drop path, give `rngs={'dropout': key}`.
         """
@@ -230,19 +234,19 @@ class ViT(nn.Module):
         return x.astype(jnp.float32)
 
     def features(
-        self, images: jax.Array, *, attention: bool = False, train: bool = False
+        self, images: Float[Array, 'B H W C'], *, attention: bool = False, train: bool = False
     ) -> dict[str, jax.Array | tuple[jax.Array, ...]]:
-        """What the model sees in images [B, H, W, C].
+        """Intermediate results for normalised images.
 
         Returns:
           tokens [B, N, D] and prefix [B, P, D] (class, distillation, register tokens), after the
-          final norm unless that follows the pooling; pooled [B, D]; blocks, a tuple of L arrays
-          [B, P + N, D], before the final norm; and, if asked for, attention [L, B, h, T, T], float32.
+          final norm unless `norm_after_pooling`; pooled [B, D]; blocks, a tuple of L arrays
+          [B, P + N, D], before the final norm; and, with `attention`, attention [L, B, h, T, T], float32.
         """
         keep = ('blocks', 'attention') if attention else ('blocks',)
         tokens, kept = self._encode(images, train, keep)
         prefix = sum(self.prefix.values())
-        features = {
+        features: dict[str, jax.Array | tuple[jax.Array, ...]] = {
             'tokens': tokens[:, prefix:],
             'prefix': tokens[:, :prefix],
             'pooled': self._pool(tokens),
@@ -250,40 +254,40 @@ class ViT(nn.Module):
         }
         return features | ({'attention': kept['attention']} if attention else {})
 
-    def pooling_weights(self, features: Mapping[str, jax.Array]) -> jax.Array:
-        """How much each token counts in the vector that is classified.
+    def pooling_weights(self, features: Mapping[str, Any]) -> Float[jax.Array, 'B T']:
+        """The weight of each token in the pooled vector.
 
         Args:
           features: as `features` returns them.
 
         Returns:
-          [B, P + N], float32, of sum 1. Attention pooling: the mean of its heads. Distillation with a head
-          of its own: the mean for both heads.
+          Weights of the P + N tokens, float32, with sum 1. With attention pooling they are the mean over
+          its heads, with distillation 'head' the mean of those of both heads.
         """
         tokens = jnp.concatenate([features['prefix'], features['tokens']], axis=1)  # [B, T, D]
         batch, length, _ = tokens.shape
-        left_out = 0 if self.pools_prefix else features['prefix'].shape[1]
+        skipped = 0 if self.pools_prefix else features['prefix'].shape[1]
 
-        def alone(index):
+        def one_hot(index):
             return jnp.zeros((batch, length)).at[:, index].set(1)
 
         if self.pooling == 'map':
-            _, weights = self.attention_pooling(tokens[:, left_out:], return_weights=True)
-            weights = jnp.pad(weights.mean(axis=1), ((0, 0), (left_out, 0)))  # [B, h, n] -> [B, T]
+            _, weights = self.attention_pooling(tokens[:, skipped:], return_weights=True)
+            weights = jnp.pad(weights.mean(axis=1), ((0, 0), (skipped, 0)))  # [B, h, n] -> [B, T]
         elif self.pooling == 'cls':
-            weights = alone(0)
+            weights = one_hot(0)
         else:
-            weights = jnp.zeros((batch, length)).at[:, left_out:].set(1 / (length - left_out))
+            weights = jnp.zeros((batch, length)).at[:, skipped:].set(1 / (length - skipped))
             if self.pooling == 'cls_mean':
-                weights = (alone(0) + weights) / 2
+                weights = (one_hot(0) + weights) / 2
         if self.distillation == 'head':
-            weights = (weights + alone(self.prefix['class_token'])) / 2
+            weights = (weights + one_hot(self.prefix['class_token'])) / 2
         return weights
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
-        """Layer -> windows that lead to its map from the map before, the image first.
+        """Layer -> windows from the map before (first the image) to its map.
 
-        A block sees all patches. Group norm's statistics in the stem are left out.
+        A block sees all patches. Statistics of group norm in the stem are ignored.
         """
         stem = {} if self.stem_depths is None else resnet_windows(self.stem_depths, 'bottleneck')
         patch = self._patch_of_map()
@@ -291,42 +295,48 @@ class ViT(nn.Module):
         return stem | {'patches': (Window(patch, patch),)} | blocks
 
     def _patch_of_map(self) -> tuple[int, int]:
-        """Height and width of a patch on the map that is cut: the image, or the stem's last map."""
+        """Height and width of a patch in pixels of the image or, with a stem, of its last map."""
         patch = as_pair(self.patch_size)
         stride = 1 if self.stem_depths is None else resnet_stride(self.stem_depths)
         for side, length in zip(('height', 'width'), patch, strict=True):
             if length % stride:
                 raise ValueError(
-                    f"patch {side} {length} is no multiple of the stem's stride {stride}; "
+                    f"patch {side} {length} is not a multiple of the stem's stride {stride}; "
                     f'nearest that are: {nearest_multiples(length, stride)}'
                 )
         return patch[0] // stride, patch[1] // stride
 
     def encode_visible(
-        self, images: jax.Array, visible: jax.Array, train: bool = False
-    ) -> jax.Array:
-        """Encodes some patches of each image as if there were no others (He et al. 2022, section 3).
+        self,
+        images: Float[Array, 'B H W C'],
+        visible: Int[Array, 'B n'],
+        train: bool = False,
+    ) -> Float[jax.Array, 'B T D']:
+        """Encodes only some patches of each image (He et al. 2022, section 3).
 
         Args:
-          images: [B, H, W, C].
-          visible: [B, n] int, which patches, in any order.
+          images: normalised images.
+          visible: indices of the patches, in any order.
           train: as in `__call__`.
 
         Returns:
-          Tokens [B, P + n, D], the patches in the order of `visible`.
+          P + n tokens, the patches in the order of `visible`.
+
+        Raises:
+          ValueError: positions are 'rotary'.
         """
         if self.positions == 'rotary':
-            raise ValueError('rotary positions know of whole grids only')
+            raise ValueError('rotary positions need all patches of the grid')
         return self._encode(images, train, visible=visible)[0]
 
     def _encode(
         self,
-        images: jax.Array,
+        images: Array,
         train: bool,
         keep: tuple[str, ...] = (),
-        visible: jax.Array | None = None,
-    ):
-        """images [B, H, W, C] -> tokens [B, P + N, D] after the final norm, and what `keep` names."""
+        visible: Array | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns tokens [B, P + N, D] after the final norm, and the intermediates named in `keep`."""
         check_images(self, images)
         grid = grid_size(self.image_size, self.patch_size, pad=self.pad)
         if self.stem_depths is not None:
@@ -351,13 +361,13 @@ class ViT(nn.Module):
         angles = None
         if self.positions == 'rotary':
             angles = axial_angles(grid, self.width // self.num_heads)  # [N, d / 2]
-            # What stands before the patches has no place, and does not turn.
+            # Prefix tokens have no position: angle 0.
             angles = jnp.pad(angles, ((x.shape[1] - len(angles), 0), (0, 0)))  # [P + N, d / 2]
         x, kept = self.encoder(x, angles=angles, train=train, keep=keep)
         return x if self.norm_after_pooling else self.norm(x), kept
 
-    def _pool(self, tokens: jax.Array) -> jax.Array:
-        """tokens [B, P + N, D] -> [B, D], or [B, 2D] with 'cls_mean'."""
+    def _pool(self, tokens: Float[Array, 'B T D']) -> Float[jax.Array, 'B _']:
+        """All P + N tokens -> pooled vector [B, D], or [B, 2D] with 'cls_mean'."""
         pooled = tokens if self.pools_prefix else tokens[:, sum(self.prefix.values()) :]
         if self.pooling == 'map':
             x = self.attention_pooling(pooled)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vitjax.errors import UserError
-from vitjax.generation import beam_search, greedy
+from vitjax.generation import GenerationOptions, beam_search, greedy
 from vitjax.models.seq2seq import Transformer
 from vitjax.planning.benchmark import median_and_spread, seconds_in_turn, versions
 from vitjax.planning.peers import import_peer
@@ -72,12 +72,14 @@ def compare_decoders(
 
 def decoders(model: Transformer, variables: Mapping[str, Any], source: np.ndarray) -> Decoders:
     """'greedy' and 'beam search' -> a function that translates sources [B, S] to tokens [B, TOKENS]."""
-    options = dict(max_length=TOKENS, bos=_PAD, eos=_EOS, pad=_PAD, suppress=(_PAD, _EOS))
+    options = GenerationOptions(
+        max_length=TOKENS, bos=_PAD, eos=_EOS, pad=_PAD, suppress=(_PAD, _EOS)
+    )
     theirs = dict(length_normalisation='power', length_penalty=1.0, early_stop='estimate')
 
     def decode(search, **more):
         mask = np.ones(source.shape, bool)
-        found = search(model, variables, source, mask, **options, **more)
+        found = search(model, variables, source, mask, options=options, **more)
         return np.asarray(found.tokens[:, 0])
 
     return {

@@ -5,6 +5,7 @@ from typing import Any
 
 from vitjax.data.preprocess import Preprocess
 from vitjax.errors import UserError
+from vitjax.layers.mlp import TRANSFORMERS_ACTIVATIONS
 from vitjax.layers.patches import as_pair
 from vitjax.models.mae import MAE
 from vitjax.models.vit import ViT
@@ -33,14 +34,8 @@ _ARGUMENTS = {
     'num_register_tokens': 'num_registers',
     'use_swiglu_ffn': 'gated_mlp',
 }
-_ACTIVATIONS = {
-    'gelu': 'gelu',
-    'gelu_new': 'gelu_tanh',
-    'gelu_pytorch_tanh': 'gelu_tanh',
-    'quick_gelu': 'quick_gelu',
-    'silu': 'silu',
-    'swish': 'silu',
-}
+# A ViT has no 'relu'.
+_ACTIVATIONS = {name: ours for name, ours in TRANSFORMERS_ACTIVATIONS.items() if ours != 'relu'}
 _RESAMPLE = {0: 'nearest', 1: 'lanczos', 2: 'bilinear', 3: 'bicubic', 4: 'box', 5: 'hamming'}
 # How published models of each kind see images, where no preprocessor_config.json says it.
 _CENTRAL = IMAGENET | {'crop': 224 / 256, 'interpolation': 'bicubic'}

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.errors import UserError, unknown
 from vitjax.files import write_atomically
+from vitjax.layers.mlp import TRANSFORMERS_ACTIVATIONS
 from vitjax.models.seq2seq import Transformer
 from vitjax.pretrained.files import Tensors, write_tensors
 from vitjax.pretrained.layouts.base import (
@@ -31,15 +32,6 @@ from vitjax.pretrained.layouts.marian_text import preprocess_of
 from vitjax.pretrained.layouts.names import DENSE, Row, count_layers, read_table, write_table
 from vitjax.pretrained.layouts.pytorch import attention, dense, norm
 
-_ACTIVATIONS = {
-    'relu': 'relu',
-    'swish': 'silu',
-    'silu': 'silu',
-    'gelu': 'gelu',
-    'gelu_new': 'gelu_tanh',
-    'gelu_pytorch_tanh': 'gelu_tanh',
-    'quick_gelu': 'quick_gelu',
-}
 _SHARED, _HEAD = 'model.shared.weight', 'lm_head.weight'
 _SOURCE, _TARGET = (f'model.{stack}.embed_tokens.weight' for stack in ('encoder', 'decoder'))
 _CROSS_ATTENTION = 'model.decoder.layers.0.encoder_attn.q_proj.weight'
@@ -89,10 +81,11 @@ def write_model(
         (model.positions, model.norm_position) != ('sinusoidal_halves', 'post')
         or model.norm_epsilon != 1e-5
         or model.share_embeddings != 'all'
-        or model.activation not in _ACTIVATIONS.values()
+        or model.activation not in TRANSFORMERS_ACTIVATIONS.values()
     ):
         raise UserError('Marian has no such model')
-    names = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+    names = {ours: theirs for theirs, ours in reversed(TRANSFORMERS_ACTIVATIONS.items())}
+    names['silu'] = 'swish'  # as published configs of Marian have it
     sizes = {
         'ffn_dim': model.mlp_dim or 4 * model.width,
         'attention_heads': model.num_heads,
@@ -197,9 +190,11 @@ def _said(checkpoint: Checkpoint) -> dict[str, Any]:
             said[ours] = config[theirs]
     if 'activation_function' in config:
         name = config['activation_function']
-        if name not in _ACTIVATIONS:
-            raise unknown(f'{checkpoint.place}: activation_function', name, _ACTIVATIONS)
-        said['activation'] = _ACTIVATIONS[name]
+        if name not in TRANSFORMERS_ACTIVATIONS:
+            raise unknown(
+                f'{checkpoint.place}: activation_function', name, TRANSFORMERS_ACTIVATIONS
+            )
+        said['activation'] = TRANSFORMERS_ACTIVATIONS[name]
     return said
 
 
