@@ -6,10 +6,10 @@ from PIL import Image
 from sample_images import encoded, jpeg
 
 from vitjax.data.images import Cut, decode
-from vitjax.data.jpeg import decode_part
+from vitjax.data.jpeg import decode_crop
 from vitjax.errors import CorruptExample
 
-# Of little contrast: what interpolation overshoots is not cut off at 0 and 255.
+# Low contrast, so that no value that interpolation overshoots is clipped to 0 or 255.
 NOISE = Image.fromarray(np.random.default_rng(0).integers(96, 160, (200, 152, 3), np.uint8))
 FILTERS = [
     Image.Resampling.NEAREST,
@@ -20,14 +20,14 @@ FILTERS = [
 
 
 def read_by_pillow(content, channels, cut):
-    # What follows the end of a file nobody reads, but the file is no longer taken for a whole one.
-    assert decode_part(content + b'\0', cut.choose_box, cut.size, 1) is None
-    return decode(content + b'\0', channels, cut)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('vitjax.data.jpeg.decode_crop', lambda *_: None)
+        return decode(content, channels, cut)
 
 
 @st.composite
 def contents(draw):
-    # Of larger ones Pillow does not foresee how many bytes they can take.
+    # Pillow cannot write larger images of noise in memory: its buffer is too small.
     height, width = draw(st.integers(1, 140)), draw(st.integers(1, 150))
     picture = NOISE.crop((0, 0, width, height))
     options = {
@@ -51,7 +51,7 @@ def contents(draw):
     resample=st.sampled_from(FILTERS),
     data=st.data(),
 )
-def test_a_cut_is_that_of_pillow(file, size, channels, resample, data):
+def test_decode_cut_equals_pillow(file, size, channels, resample, data):
     def part(side):
         length = data.draw(st.floats(0.1, side))
         return data.draw(st.floats(0, side - length)), length
@@ -59,15 +59,15 @@ def test_a_cut_is_that_of_pillow(file, size, channels, resample, data):
     whole, content = file
     (top, height), (left, width) = map(part, whole)
     cut = Cut(lambda *_: (top, left, height, width), size, resample)
-    assert decode_part(content, cut.choose_box, size, 2) is not None
+    assert decode_crop(content, cut.choose_box, size, 2) is not None
     found, expected = decode(content, channels, cut), read_by_pillow(content, channels, cut)
     assert found.shape == expected.shape
-    # The size of a picture decides which of its sides Pillow resizes first, and so what is rounded.
+    # The size of the image decides which side Pillow resizes first, hence the rounding.
     assert np.abs(found.astype(int) - expected).max() <= 3
 
 
 @pytest.mark.parametrize('side', [4, 8, 20])
-def test_what_is_around_a_box_is_weighed_as_by_pillow(side):
+def test_decode_cut_weighs_pixels_around_the_box_like_pillow(side):
     values = np.full((200, 152), 100, np.uint8)
     reach = 2 * 40 // min(side, 40)
     values[:, 100 + reach] = values[:, 60 - 1 - reach] = values[80 + reach] = 255
@@ -79,7 +79,7 @@ def test_what_is_around_a_box_is_weighed_as_by_pillow(side):
 
 @settings(max_examples=300)
 @given(file=contents(), data=st.data())
-def test_pixels_are_those_of_pillow(file, data):
+def test_decode_pixels_equal_pillow(file, data):
     whole, content = file
     (top, bottom), (left, right) = (
         sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True)))
@@ -91,8 +91,8 @@ def test_pixels_are_those_of_pillow(file, data):
 
 
 @pytest.mark.parametrize('size', [(50, 50), (10, 50), (10, 10), (5, 5), (2, 2)])
-def test_no_more_is_decoded_than_needed(size):
-    pixels, (top, left, height, width) = decode_part(
+def test_decode_crop_takes_smallest_scale(size):
+    pixels, (top, left, height, width) = decode_crop(
         jpeg(NOISE), lambda *_: (40, 60, 80, 80), size, 1
     )
     scale = height / 80
@@ -116,10 +116,11 @@ HEIGHT = JPEG.index(b'\xff\xc0') + 5
 
 
 @pytest.mark.parametrize(
-    ('content', 'taken'),
+    ('content', 'accepted'),
     [
         (JPEG, True),
         (PROGRESSIVE, True),
+        (jpeg(NOISE.convert('L')), True),
         (jpeg(NOISE, 1), True),
         (jpeg(NOISE, 9), False),
         (jpeg(NOISE, 3), False),
@@ -132,8 +133,9 @@ HEIGHT = JPEG.index(b'\xff\xc0') + 5
         (b'\xff\xd8\xff\xd9', False),
         (b'\xff\xd8\xff\xc0\xff\xd9', False),
         (START + b'\xff\xfe' + bits(60_000) + b'\xff\xd9', False),
+        (JPEG + b'after the end', True),
         (JPEG[:-2], False),
-        (JPEG[: len(JPEG) // 2] + JPEG[-2:], True),  # its upper part is there
+        (JPEG[: len(JPEG) // 2] + JPEG[-2:], False),
         (JPEG[: len(JPEG) // 8] + JPEG[-2:], False),
         (JPEG[:20] + b'\0\0' + JPEG[20:], False),
         (JPEG[:HEIGHT] + bits(0) + JPEG[HEIGHT + 2 :], False),
@@ -141,18 +143,18 @@ HEIGHT = JPEG.index(b'\xff\xc0') + 5
     ],
     ids=lambda value: None if isinstance(value, bytes) else str(value),
 )
-def test_what_is_left_to_pillow(content, taken):
+def test_decode_crop_accepts_intact_upright_jpegs(content, accepted):
     asked = []
 
-    def choose_box(*whole):
-        asked.append(whole)
+    def choose_box(*size):
+        asked.append(size)
         return 0, 0, 40, 30
 
-    assert (decode_part(content, choose_box, (20, 20), 2) is not None) == taken
-    assert asked == [(200, 152)] or (not asked and not taken)
+    assert (decode_crop(content, choose_box, (20, 20), 2) is not None) == accepted
+    assert asked == [(200, 152)] or (not asked and not accepted)
 
 
-def test_xmp_can_turn_a_picture():
+def test_decode_follows_orientation_in_xmp():
     packet = (
         b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
         b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
@@ -165,7 +167,21 @@ def test_xmp_can_turn_a_picture():
 
 
 WHOLE = Cut(lambda height, width: (0, 0, height, width), (20, 20), FILTERS[0])
-UPPER = Cut(lambda height, width: (0, 0, height / 2, width / 2), (20, 20), FILTERS[0])
+UPPER = Cut(lambda height, width: (0, 0, height / 4, width / 4), (20, 20), FILTERS[0])
+cuts = pytest.mark.parametrize('cut', [WHOLE, UPPER], ids=['whole', 'upper'])
+kinds = pytest.mark.parametrize(
+    'kind', [{}, {'progressive': True}], ids=['baseline', 'progressive']
+)
+
+
+@cuts
+@kinds
+def test_decode_refuses_jpeg_truncated_at_any_byte(kind, cut):
+    content = jpeg(NOISE.crop((0, 0, 48, 64)), **kind)
+    decode(content, 3, cut)
+    for length in range(len(content)):
+        with pytest.raises(CorruptExample):
+            decode(content[:length], 3, cut)
 
 
 def pixels_or_none(read, content, cut):
@@ -176,27 +192,26 @@ def pixels_or_none(read, content, cut):
 
 
 @settings(max_examples=300)
-@given(progressive=st.booleans(), place=st.floats(0, 1), values=st.binary(min_size=1, max_size=8))
-def test_damage_is_what_pillow_says_it_is(progressive, place, values):
+@given(
+    progressive=st.booleans(),
+    place=st.floats(0, 1),
+    values=st.binary(min_size=1, max_size=8),
+    cut=st.sampled_from([WHOLE, UPPER]),
+)
+def test_decode_finds_the_damage_that_pillow_finds(progressive, place, values, cut):
     content = PROGRESSIVE if progressive else JPEG
     at = 2 + round(place * (len(content) - 4 - len(values)))
     content = content[:at] + values + content[at + len(values) :]
-    found, expected = (pixels_or_none(read, content, WHOLE) for read in (decode, read_by_pillow))
+    found, expected = (pixels_or_none(read, content, cut) for read in (decode, read_by_pillow))
     assert (found is None) == (expected is None)
     if found is not None:
         np.testing.assert_array_equal(found, expected)
-    # What is below a box of an ordinary file is not looked at.
-    if expected is not None or progressive:
-        found, expected = (
-            pixels_or_none(read, content, UPPER) for read in (decode, read_by_pillow)
-        )
-        assert (found is None) == (expected is None)
 
 
-@pytest.mark.parametrize('cut', [WHOLE, UPPER], ids=['whole', 'upper'])
-@pytest.mark.parametrize('kind', [{}, {'progressive': True}], ids=['rows', 'progressive'])
+@cuts
+@kinds
 @pytest.mark.parametrize('length', [700, 3000])
-def test_a_file_begun_anew_within_is_damaged(length, kind, cut):
+def test_decode_refuses_jpeg_that_starts_again_inside(length, kind, cut):
     content = jpeg(NOISE, **kind)
     with pytest.raises(CorruptExample, match='cannot be decoded'):
         decode(content[:length] + content, 3, cut)
@@ -209,13 +224,13 @@ def test_a_file_begun_anew_within_is_damaged(length, kind, cut):
         START + b'\xff\xee' + bits(14) + b'Adobe\0\x64\0\0\0\0\2' + JPEG[20:],
         PROGRESSIVE.replace(b'\xff\xc2', b'\xff\xc0'),
     ],
-    ids=['JFIF 2', 'colours unknown', 'said to be sequential'],
+    ids=['JFIF 2', 'unknown color transform', 'progressive labelled as baseline'],
 )
-def test_what_the_decoder_doubts_pillow_reads_in_the_same_box(content):
+def test_decode_chooses_box_once_where_pillow_takes_over(content):
     boxes = []
 
     def choose_box(height, width):
-        boxes.append((len(boxes), 0, height / 2, width / 2))
+        boxes.append((len(boxes), 0, height / 4, width / 4))
         return boxes[-1]
 
     found = pixels_or_none(decode, content, Cut(choose_box, (20, 20), FILTERS[0]))
@@ -226,8 +241,8 @@ def test_what_the_decoder_doubts_pillow_reads_in_the_same_box(content):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_huge_pictures_are_left_to_pillow(monkeypatch):
+def test_decode_crop_refuses_images_above_the_limit_of_pillow(monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    assert decode_part(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is None
+    assert decode_crop(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is None
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
-    assert decode_part(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is not None
+    assert decode_crop(JPEG, lambda *_: (0, 0, 9, 9), (4, 4), 1) is not None

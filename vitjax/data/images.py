@@ -136,7 +136,7 @@ def _read(image: EncodedImage) -> bytes:
 def _part_of_jpeg(content, channels, cut):
     """None for what `_from_picture` has to read."""
     gap = 1.0 if cut.fast else _REDUCING_GAP
-    part = jpeg.decode_part(content, cut.choose_box, cut.size, gap)
+    part = jpeg.decode_crop(content, cut.choose_box, cut.size, gap)
     if part is None:
         return None
     pixels, box = part
