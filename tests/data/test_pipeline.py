@@ -66,7 +66,7 @@ def assert_same(batches, others):
             assert value.dtype == other[key].dtype
 
 
-def test_batch():
+def test_train_batches_stack_examples():
     (batch,) = train(Numbers(50), 1, batch_size=20)
     assert {key: (value.shape, str(value.dtype)) for key, value in batch.items()} == {
         'number': ((20,), 'int32'),
@@ -80,14 +80,14 @@ def test_batch():
 
 @few
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 40), epochs=st.integers(1, 3))
-def test_every_epoch_is_a_permutation_and_none_is_dropped(count, batch_size, epochs):
+def test_train_batches_permute_every_epoch(count, batch_size, epochs):
     steps = -(-count * epochs // batch_size)
     numbers = joined(train(Numbers(count), steps, batch_size=batch_size))
     for epoch in range(epochs):
         assert sorted(numbers[epoch * count : (epoch + 1) * count]) == list(range(1, count + 1))
 
 
-def test_epochs_and_seeds_have_permutations_and_random_numbers_of_their_own():
+def test_train_batches_differ_between_epochs_and_seeds():
     drawn = {}
     for seed in range(3):
         batches = train(Numbers(100), 3, batch_size=100, seed=seed)
@@ -104,7 +104,7 @@ def test_epochs_and_seeds_have_permutations_and_random_numbers_of_their_own():
     hosts=st.integers(1, 4),
     seed=st.integers(0, 2**40),
 )
-def test_hosts_share_the_batch_of_one(count, host_batch, hosts, seed):
+def test_train_batches_of_hosts_concatenate_to_global_batch(count, host_batch, hosts, seed):
     source = Numbers(count)
     whole = train(source, 3, batch_size=host_batch * hosts, seed=seed)
     shares = [
@@ -120,7 +120,7 @@ def test_hosts_share_the_batch_of_one(count, host_batch, hosts, seed):
 
 @few
 @given(count=st.integers(1, 60), batch_size=st.integers(1, 40), hosts=st.integers(1, 4))
-def test_evaluation_has_each_example_once(count, batch_size, hosts):
+def test_eval_batches_have_each_example_once(count, batch_size, hosts):
     source = Numbers(count)
     shares = [
         list(eval_batches(source, transform, batch_size=batch_size, shard=(host, hosts), threads=2))
@@ -144,7 +144,7 @@ def test_evaluation_has_each_example_once(count, batch_size, hosts):
     stop=st.integers(0, 6),
     threads=st.integers(1, 4),
 )
-def test_resumed_is_uninterrupted(count, batch_size, stop, threads):
+def test_set_state_equals_uninterrupted(count, batch_size, stop, threads):
     dataset = train_batches(
         Numbers(count), transform, batch_size=batch_size, seed=3, threads=threads
     )
@@ -159,7 +159,7 @@ def test_resumed_is_uninterrupted(count, batch_size, stop, threads):
     assert_same(take(iterator, 3), following)
 
 
-def test_resumes_on_another_number_of_hosts():
+def test_set_state_on_another_number_of_hosts():
     source = Numbers(37)
     whole = train(source, 6, batch_size=12)
     for host in range(3):
@@ -169,13 +169,13 @@ def test_resumes_on_another_number_of_hosts():
 
 
 @pytest.mark.parametrize('options', [{'threads': 1}, {'threads': 7}, {'workers': 2}])
-def test_threads_and_workers_change_nothing(options):
+def test_train_batches_independent_of_threads_and_workers(options):
     source, steps = Numbers(100, corrupt=[3, 40]), 4
     expected = train(source, steps, batch_size=40, skip_corrupt=True)
     assert_same(train(source, steps, batch_size=40, skip_corrupt=True, **options), expected)
 
 
-def test_workers_leave_no_shared_memory():
+def test_close_frees_shared_memory_of_workers():
     iterator = iter(eval_batches(Numbers(60), transform, batch_size=20, workers=2))
     assert len(list(iterator)) == 3
     iterator.close()
@@ -200,7 +200,7 @@ def test_corrupt_examples_are_masked_and_logged_once(caplog):
         batches = train(source, 6, batch_size=10, skip_corrupt=True)
         evaluated = list(eval_batches(source, transform, batch_size=20, skip_corrupt=True))
     assert sorted(record.getMessage() for record in caplog.records) == [
-        f'left out: number {number}: broken' for number in (0, 4, 5)
+        f'skipped: number {number}: broken' for number in (0, 4, 5)
     ]
     for epoch in (batches[:3], batches[3:], evaluated):
         numbers, mask = joined(epoch), joined(epoch, 'mask')
@@ -208,17 +208,17 @@ def test_corrupt_examples_are_masked_and_logged_once(caplog):
         assert not numbers[~mask].any()
 
 
-def test_piece_of_nothing_but_corrupt_examples():
+def test_chunk_of_corrupt_examples_only():
     source = Numbers(40, corrupt=range(32))
     (batch,) = eval_batches(source, transform, batch_size=40, skip_corrupt=True)
     np.testing.assert_array_equal(batch['mask'], np.arange(40) >= 32)
-    with pytest.raises(UserError, match='numbers: not one of 40 examples can be read'):
+    with pytest.raises(UserError, match='numbers: all 40 examples are corrupt'):
         next(iter(train_batches(
             Numbers(40, corrupt=range(40)), transform, batch_size=40, seed=0, skip_corrupt=True
         )))  # fmt: skip
 
 
-def test_other_errors_pass_through():
+def test_transform_errors_reach_the_caller():
     def broken(example, rng):
         raise UserError('no label')
 
@@ -226,7 +226,7 @@ def test_other_errors_pass_through():
         next(iter(train_batches(Numbers(4), broken, batch_size=2, seed=0)))
 
 
-def test_a_mistake_in_an_example_names_it():
+def test_transform_errors_name_the_example():
     def refuse(example, rng):
         if example['number'] == 3:
             raise UserError('it is odd')
@@ -237,7 +237,7 @@ def test_a_mistake_in_an_example_names_it():
         list(batches)
 
 
-def test_state_never_runs_ahead():
+def test_get_state_excludes_batches_read_ahead():
     iterator = iter(train_batches(Numbers(500), transform, batch_size=4, seed=0, threads=8))
     for step in range(5):
         assert iterator.get_state() == {'step': step}

@@ -49,7 +49,7 @@ def test_preparing_writes_nothing_to_stdout(tmp_path, capsys):
             'mnist',
             r"pip install tensorflow-cpu && python -c .*builder\('mnist', file_format='array",
         ),
-        ('imagenet2012', 'which takes TensorFlow once'),
+        ('imagenet2012', 'to prepare it once needs TensorFlow'),
         ('mnist:99.0.0', 'cannot be loaded at version 99.0.0'),
         ('cifar10/nothing', 'BuilderConfig nothing not found'),
     ],

@@ -64,7 +64,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
 
 def _open(folder: Path, layout: _Layout, split: str) -> Arrays:
     size = layout.label_bytes + _PIXELS
-    records = []
+    parts = []
     for file in layout.files[split]:
         path = folder / file
         if not path.is_file():
@@ -72,11 +72,11 @@ def _open(folder: Path, layout: _Layout, split: str) -> Arrays:
         data = np.frombuffer(path.read_bytes(), np.uint8)
         if len(data) % size:
             raise UserError(
-                f'{path}: {len(data)} bytes are no whole number of images of {size} bytes; '
+                f'{path}: {len(data)} bytes are not a multiple of {size}, the size of an image; '
                 'copy the file again'
             )
-        records.append(data.reshape(-1, size))
-    records = np.concatenate(records)
+        parts.append(data.reshape(-1, size))
+    records = np.concatenate(parts)
     images = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     labels = records[:, layout.label_bytes - 1]
     return Arrays(f'{folder} {split}', np.ascontiguousarray(images), labels, _names(folder, layout))

@@ -1,4 +1,4 @@
-"""Resizing a part of an image in a fifth of the time that Pillow takes: not antialiased."""
+"""Resizing without antialiasing by OpenCV, in a fifth of Pillow's time."""
 
 import functools
 from types import ModuleType
@@ -10,10 +10,10 @@ from vitjax.errors import UserError
 
 
 def resize(pixels: np.ndarray, box: Box, size: Size) -> np.ndarray:
-    """The part of an image in a box, rounded to whole pixels, of which there is one at least.
+    """Resizes a box of an image; the box is rounded to whole pixels, at least one.
 
-    A pixel of the result is interpolated between the four nearest ones, as `tf.image.resize` does it;
-    along a side that shrinks to less than half, it is the mean of what it covers.
+    The interpolation is bilinear between the four nearest pixels, as in `tf.image.resize`. A side that
+    shrinks to less than half is averaged over the area of each output pixel instead.
 
     Args:
       pixels: uint8 [H, W, C].
@@ -27,7 +27,7 @@ def resize(pixels: np.ndarray, box: Box, size: Size) -> np.ndarray:
     """
     cv2 = library()
     part = _inside(pixels, box)
-    smaller = [to if 2 * to < there else there for to, there in zip(size, part.shape, strict=False)]
+    smaller = [to if 2 * to < side else side for to, side in zip(size, part.shape, strict=False)]
     if smaller != list(part.shape[:2]):
         part = cv2.resize(part, smaller[::-1], interpolation=cv2.INTER_AREA)
     resized = cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -40,16 +40,16 @@ def library() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        why = f'config.augment.fast takes OpenCV ({error})'
+        why = f'config.augment.fast needs OpenCV ({error})'
         raise UserError(f"{why}: pip install 'vitjax[fast-images]'") from error
-    cv2.setNumThreads(1)  # images are read in parallel, not each by several threads
+    cv2.setNumThreads(1)  # images are already read in parallel
     return cv2
 
 
 def _inside(pixels: np.ndarray, box: Box) -> np.ndarray:
     height, width = (max(1, round(side)) for side in box[2:])
     top, left = (
-        min(round(at), there - side)
-        for at, there, side in zip(box[:2], pixels.shape, (height, width), strict=False)
+        min(round(start), side - length)
+        for start, side, length in zip(box[:2], pixels.shape, (height, width), strict=False)
     )
     return pixels[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""MNIST and its kin in the IDX format, gzipped or not.
+"""MNIST and similar data sets in the IDX format, gzipped or not.
 
 Format: http://yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE".
 """
@@ -17,7 +17,7 @@ from vitjax.data.arrays import Arrays
 from vitjax.errors import UserError
 from vitjax.files import to_path
 
-FASHION = (
+FASHION: tuple[str, ...] = (
     'T-shirt/top',
     'Trouser',
     'Pullover',
@@ -36,8 +36,8 @@ _PREFIXES = {'train': 'train', 'test': 't10k'}
 def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
     """'train' and 'test' of a folder with `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`.
 
-    Classes are called by their numbers; those of Fashion-MNIST, known by 'fashion' in the path, by
-    their names.
+    The names of the classes are their numbers; if the path contains 'fashion', they are those of
+    Fashion-MNIST.
 
     Raises:
       UserError: the folder is missing; when a split is opened: a file is missing, damaged, or of
@@ -52,10 +52,10 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes in an IDX file, of the shape that its header tells.
+    """The array of unsigned bytes in an IDX file, of the shape in its header.
 
     Raises:
-      UserError: not an IDX file of unsigned bytes, or more or fewer bytes than its header tells.
+      UserError: not an IDX file of unsigned bytes, or more or fewer bytes than the shape in its header needs.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
@@ -68,7 +68,7 @@ def read_idx(path: Path) -> np.ndarray:
     shape = struct.unpack(f'>{data[3]}I', data[4:start])
     if len(data) - start != math.prod(shape):
         raise UserError(
-            f'{path}: {len(data) - start} bytes of data, but its header tells {math.prod(shape)}; '
+            f'{path}: {len(data) - start} bytes of data, but its header has {math.prod(shape)}; '
             'copy the file again'
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
@@ -91,7 +91,7 @@ def _open(folder: Path, split: str) -> Arrays:
 
 
 def _find(folder: Path, name: str) -> Path:
-    # Both 'images-idx3' and 'images.idx3' are about.
+    # Files are named 'images-idx3' or 'images.idx3', depending on where they come from.
     names = [f'{stem}{end}' for stem in (name, name.replace('-idx', '.idx')) for end in ('', '.gz')]
     for path in (folder / name for name in names):
         if path.is_file():

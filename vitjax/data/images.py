@@ -1,7 +1,7 @@
-"""Images as numpy arrays: decoding files, and cutting the wanted part out at the wanted size.
+"""Images as numpy arrays: decoding files, cropping and resizing.
 
-Images of files are uint8 [H, W, C], C is 1 (gray), 3 (RGB) or 4 (RGBA). Arrays may also be uint16 or float32,
-with any number of channels, and stay so.
+Images from files are uint8 [H, W, C], where C is 1 (gray), 3 (RGB) or 4 (RGBA). Images given as arrays may also be
+uint16 or float32 and have any number of channels; both are kept.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from vitjax.errors import CorruptExample, RunError, UserError
 from vitjax.files import is_local, to_path
 
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-# JPEG is decoded at a smaller scale only down to twice the size that is wanted, which leaves the
-# result nearly as a resize of the whole would make it (Pillow: Image.thumbnail, `reducing_gap`).
+# JPEGs are decoded at a reduced scale only down to twice the target size, so that the result is nearly that of
+# resizing the full image (Pillow: Image.thumbnail, `reducing_gap`).
 _REDUCING_GAP = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """An image file not yet decoded, so that only as much is decoded as a crop needs.
+    """An image file that is not decoded yet, so that it can be decoded at the scale that a crop needs.
 
     Attributes:
       file: path, or the content as bytes.
@@ -43,13 +43,13 @@ class EncodedImage:
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """Which box of an image is wanted, and at what size.
+    """Crop and resize: a box of an image, and the size of the result.
 
     Attributes:
       choose_box: (height, width) of the image -> the box.
       size: (height, width) of the result.
-      resample: how pixels are interpolated.
-      fast: JPEGs that stand upright are resized by `fast.resize` instead.
+      resample: the interpolation.
+      fast: upright JPEGs are resized by `fast.resize` instead.
     """
 
     choose_box: Callable[[int, int], Box]
@@ -64,38 +64,38 @@ def central_cut(
     squash: bool = False,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Cut:
-    """The central part: `crop` of what fits in the proportions of `size`, at that size.
+    """A central crop with the aspect ratio of `size`, its sides scaled by `crop`, resized to `size`.
 
-    With `squash` it is of the image's own proportions: the whole image if `crop` is 1.
-    An image that has the size already stays as it is when `crop` is 1.
+    With `squash` the crop has the image's own aspect ratio; it is the whole image if `crop` is 1.
+    An image of the target size is returned unchanged if `crop` is 1.
     """
 
     def choose_box(height: int, width: int) -> Box:
         return central_box(height, width, (height, width) if squash else size, crop)
 
-    return Cut(choose_box, tuple(size), resample)
+    return Cut(choose_box, (size[0], size[1]), resample)
 
 
 def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> np.ndarray:
-    """Reads an image: upright as its EXIF data say, 16-bit values scaled to 8 bits.
+    """Reads an image: rotated upright by its Exif orientation, 16-bit files scaled to 8 bits.
 
     Args:
       image: path, bytes of a file, `EncodedImage`, PIL image, or an array [H, W] or [H, W, C], uint8, uint16
         or float.
-      channels: those of the result; None keeps them as they are. Of 1, 3 and 4 channels of 8 bits each can
-        be made of each other, and of one channel several equal ones.
-      cut: what part is wanted, and its size; None for the whole image.
+      channels: of the result; None keeps those of the image. 8-bit images of 1, 3 and 4 channels are
+        converted into each other; one channel of any dtype is repeated.
+      cut: crop and size of the result; None for the whole image.
 
     Returns:
-      [H, W, C], uint8; of an array its dtype, float32 for other floats.
+      [H, W, C], uint8; for an array its own dtype, but float32 for all floats.
 
     Raises:
-      CorruptExample: not an image, a damaged one, or no such file.
+      CorruptExample: not an image, truncated or damaged, or no such file.
       UserError: an array that is not an image.
-      RunError: the bucket that has the file does not answer.
+      RunError: the bucket of the file does not answer.
     """
     if isinstance(image, Image.Image):
-        return _from_picture(image.copy(), channels, cut)  # it may be shrunk as it is decoded
+        return _from_picture(image.copy(), channels, cut)  # decoding may reduce it in place
     if hasattr(image, 'shape'):
         return _from_array(np.asarray(image), channels, cut)
     if not isinstance(image, EncodedImage):
@@ -103,23 +103,22 @@ def decode(image: Any, channels: int | None = None, cut: Cut | None = None) -> n
     content = _read(image)
     try:
         if cut is not None:
-            # Whoever decodes it, and if one leaves it to another: the box is chosen once.
+            # The box may be random: it is chosen once, also where Pillow takes over from simplejpeg.
             cut = dataclasses.replace(cut, choose_box=functools.cache(cut.choose_box))
-            if (found := _part_of_jpeg(content, channels, cut)) is not None:
-                return found
+            if (cropped := _cropped_jpeg(content, channels, cut)) is not None:
+                return cropped
         with Image.open(io.BytesIO(content)) as picture:
             return _from_picture(picture, channels, cut)
     except UserError:
         raise
     except UnidentifiedImageError as error:
         raise CorruptExample(f'{image.name}: not an image of a known format') from error
-    # Damaged files make the decoders raise nearly anything.
-    except Exception as error:
+    except Exception as error:  # decoders raise errors of many types for damaged files
         raise CorruptExample(f'{image.name}: cannot be decoded: {error}') from error
 
 
 def _read(image: EncodedImage) -> bytes:
-    """The content of an image file; errors are those of `decode`."""
+    """The content of an image file; raises the errors of `decode`."""
     if isinstance(image.file, bytes):
         return image.file
     path = to_path(image.file)
@@ -128,18 +127,18 @@ def _read(image: EncodedImage) -> bytes:
     except FileNotFoundError as error:
         raise CorruptExample(f'no file {image.name}') from error
     except OSError as error:
-        # A network that fails damages no file.
+        # A network failure does not mean that the file is corrupt.
         kind = CorruptExample if is_local(path) else RunError
         raise kind(f'{image.name}: cannot be read: {error.strerror or error}') from error
 
 
-def _part_of_jpeg(content, channels, cut):
-    """None for what `_from_picture` has to read."""
+def _cropped_jpeg(content, channels, cut):
+    """None for files that `_from_picture` has to read."""
     gap = 1.0 if cut.fast else _REDUCING_GAP
-    part = jpeg.decode_crop(content, cut.choose_box, cut.size, gap)
-    if part is None:
+    decoded = jpeg.decode_crop(content, cut.choose_box, cut.size, gap)
+    if decoded is None:
         return None
-    pixels, box = part
+    pixels, box = decoded
     if cut.fast:
         return _from_array(fast.resize(pixels, box, cut.size), channels, None)
     return to_array(_resized(_with_channels(to_picture(pixels), channels), box, cut))
@@ -186,7 +185,7 @@ def _from_array(image, channels, cut):
         return np.repeat(image, channels, axis=-1)
     if not is_picture or channels not in _MODES:
         raise UserError(
-            f'an image has {present} channels of {image.dtype}, of which no {channels} can be made'
+            f'an image with {present} channels of {image.dtype} cannot be converted to {channels} channels'
         )
     return to_array(to_picture(image).convert(_MODES[channels]))
 
@@ -196,7 +195,7 @@ def _is_pixels(dtype: np.dtype) -> bool:
 
 
 def _resized_channels(image, box, cut):
-    """Any dtype and number of channels, each channel as a picture of floats."""
+    """Resizes an array of any dtype and number of channels, each channel as a float image."""
     channels = [
         np.asarray(_resized(Image.fromarray(channel), box, cut))
         for channel in np.moveaxis(image.astype(np.float32), -1, 0)
@@ -209,7 +208,7 @@ def _resized_channels(image, box, cut):
 
 def _resized(picture, box, cut):
     top, left, height, width = box
-    # Rounding may have moved the far corner out of the picture, which Pillow does not allow.
+    # Rounding may have moved the far corner out of the image, which Pillow refuses.
     corners = left, top, min(left + width, picture.width), min(top + height, picture.height)
     return picture.resize(cut.size[::-1], cut.resample, box=corners)
 
@@ -218,19 +217,20 @@ def _with_channels(picture, channels):
     if picture.mode.startswith(('I', 'F')):
         picture = _to_8_bits(picture)
     if 'transparency' in picture.info or picture.mode in ('LA', 'La', 'PA', 'RGBa'):
-        # The way to any other mode leads through RGBA: Pillow warns about the direct one.
+        # Via RGBA, because Pillow warns about direct conversions to other modes.
         picture = picture.convert('RGBA')
     if channels is None:
         channels = {'1': 1, 'L': 1, 'RGBA': 4}.get(picture.mode, 3)
     if picture.mode == 'P':
         picture = picture.convert('RGB')
     mode = _MODES[channels]
-    return picture if picture.mode == mode else picture.convert(mode)  # which would copy it
+    # `convert` copies even if the mode is the same.
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _to_8_bits(picture):
     values = np.asarray(picture)
-    # Pillow keeps some 16-bit files in 32-bit integers; floats and larger values have no scale.
+    # Pillow reads some 16-bit files as 32-bit integers. Floats and larger values have no known range.
     if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 65535:
         raise ValueError('its pixels are neither 8-bit nor 16-bit integers')
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The data of a run: what a task opens, ready to be batched."""
+"""The data of a run, opened by its task: sources, transforms, batches."""
 
 import dataclasses
 import io
@@ -17,8 +17,8 @@ from vitjax import registry
 from vitjax.config import PREPROCESSING
 from vitjax.data.images import EncodedImage, decode, to_picture
 from vitjax.data.preprocess import Preprocess
-from vitjax.data.sources import UNREAD, Splits, is_stream, open_split, open_splits
-from vitjax.data.transforms import Preprocessed, make_augment, to_arrays, unchanged
+from vitjax.data.sources import PLACEHOLDER_SPLIT, Splits, is_stream, open_split, open_splits
+from vitjax.data.transforms import Preprocessed, identity, make_augment, to_arrays
 from vitjax.errors import CorruptExample, UserError
 from vitjax.files import read_json, write_atomically
 from vitjax.protocols import Batch
@@ -28,18 +28,18 @@ Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """What a task needs to know to open the data of a run.
+    """Arguments with which a task opens the data of a run.
 
     Attributes:
       keys: `config.data`.
       text: `config.text`.
-      augment: `config.augment`, whose `name` may also be a callable (example, rng) -> example.
+      augment: `config.augment`; its `name` may also be a callable (example, rng) -> example.
       seed: of the run.
-      model: that is trained or evaluated.
-      splits: of the data set, if they are open already; else `keys['name']` is opened.
-      run: folder of a run that goes on or is evaluated, whose tokenizer and labels count; None for none.
-      training: whether the data to train on are needed.
-      read: False: nothing is read, and an epoch is as long as ImageNet's; for planning.
+      model: the model that is trained or evaluated.
+      splits: of the data set, if they are already open; else `keys['name']` is opened.
+      run: folder of a run that is resumed or evaluated, whose tokenizer and labels are used; None for a new run.
+      training: whether the training data are needed.
+      read: if False, nothing is read, and an epoch has the length of ImageNet's; for planning.
     """
 
     keys: Mapping[str, Any]
@@ -60,16 +60,16 @@ class DataOptions:
         return open_split(splits, split, self.keys['name'] or 'data', self.keys['path'])
 
     def open_both(self, languages: tuple[str, str] | None = None) -> tuple[Any, Any]:
-        """The source to train on, `UNREAD` where it is not needed, and that to evaluate on."""
+        """The sources for training and for evaluation; `PLACEHOLDER_SPLIT` for one that is not needed."""
         if not self.read:
             if self.splits is None:
-                registry.find('data', self.keys['name'])  # which refuses an unknown name
-            return UNREAD, UNREAD
+                registry.find('data', self.keys['name'])  # raises UserError for an unknown name
+            return PLACEHOLDER_SPLIT, PLACEHOLDER_SPLIT
         splits = self.splits
         if splits is None:
             splits = open_splits(self.keys['name'], self.keys, languages)
         opened = dataclasses.replace(self, splits=splits)
-        train = opened.open(self.keys['train_split']) if self.training else UNREAD
+        train = opened.open(self.keys['train_split']) if self.training else PLACEHOLDER_SPLIT
         return train, opened.open(self.keys['eval_split'])
 
     @property
@@ -80,20 +80,20 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ExampleData:
-    """Examples for training and for evaluation, most often of images.
+    """Examples for training and for evaluation, usually of images.
 
-    Each key of what the transforms return is an array of the batches; images are normalised on the device.
+    Each key that a transform returns becomes an array of the batch. Images are normalised on the device.
 
     Attributes:
-      train: source of the training examples, or a stream of them, or `UNREAD`.
+      train: source or stream of the training examples, or `PLACEHOLDER_SPLIT`.
       evaluation: source of the evaluation examples.
       train_transform, eval_transform: (example, rng) -> arrays.
-      preprocess: how pixels become what the model takes; None where examples have no image.
+      preprocess: turns images into inputs of the model; None if examples have no image.
       images: keys of the images.
-      labels: names of the classes, None if the data has none.
+      labels: names of the classes, None if there are no classes.
       seed: of the run.
       reading: how examples are read, see `DataOptions.reading`.
-      unread: shapes and dtypes of an example where none is read.
+      data_spec: arrays with the shapes and dtypes of an example, for data that are not read; else empty.
     """
 
     train: Any
@@ -105,7 +105,7 @@ class ExampleData:
     labels: tuple[str, ...] | None
     seed: int
     reading: Mapping[str, Any]
-    unread: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    data_spec: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def train_batches(self, batch_size: int, shard: tuple[int, int]) -> Iterable[Batch]:
         """Endless batches of this host's part, `batch_size` examples each."""
@@ -130,21 +130,23 @@ class ExampleData:
         )
 
     def on_device(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """A batch as the model takes it; part of the jitted step."""
+        """Normalises the images of a batch; part of the jitted step."""
         if self.preprocess is None:
             return batch
         keys = [key for key in self.images if key in batch]
         return batch | {key: self.preprocess.normalise(batch[key]) for key in keys}
 
     def batch_shapes(self, batch_size: int, train: bool = True) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a batch of all hosts holds, by the first example that can be read."""
+        """Shapes and dtypes of a global batch, from `data_spec` or the first readable example."""
         shapes = {
             key: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
-            for key, array in (self.unread or self._first_example(train)).items()
+            for key, array in (self.data_spec or self._first_example(train)).items()
         }
         return shapes | {'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
 
     def _first_example(self, train: bool) -> Mapping[str, np.ndarray]:
+        from vitjax.data.pipeline import first_readable
+
         transform = self.train_transform if train else self.eval_transform
         if train and is_stream(self.train):
             iterator = iter(self.train)
@@ -152,18 +154,11 @@ class ExampleData:
                 return transform(next(iterator), np.random.default_rng(0))
             finally:
                 iterator.close()
-        source = self.train if train and self.train is not UNREAD else self.evaluation
-        for index in range(len(source)):
-            try:
-                return transform(source[index], np.random.default_rng(0))
-            except CorruptExample:
-                continue
-            except UserError as error:
-                raise UserError(f'{source.describe(index)}: {error}') from error
-        raise UserError(f'{source.name}: not one of {len(source)} examples can be read')
+        source = self.train if train and self.train is not PLACEHOLDER_SPLIT else self.evaluation
+        return first_readable(source, transform)
 
     def save(self, folder: Path) -> None:
-        """Writes what later use needs: labels, and of images preprocessing and one to try."""
+        """Writes labels and, for images, the preprocessing and one example image into a run's folder."""
         write_atomically(folder / 'labels.json', json.dumps(self.labels) + '\n')
         if self.preprocess is None:
             return
@@ -189,7 +184,7 @@ class ExampleData:
 
 
 def _is_picture(image: Any) -> bool:
-    """Whether an image can be written as a file that is read again as it is."""
+    """Whether an image can be written to a PNG file and read again without loss."""
     return (
         isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[-1] in (1, 3, 4)
     )
@@ -200,26 +195,28 @@ def open_examples(
     transform: Callable[..., Mapping[str, Any]],
     images: tuple[str, ...] = ('image',),
 ) -> ExampleData:
-    """Opens the examples that a config names, those to train on only for `options.training`.
+    """Opens the data that a config names; the training data only if `options.training`.
 
     Args:
-      transform: (example, rng, augment=, train=) -> what a batch holds, see `vitjax.Task.transform`.
-      images: keys of what it returns that are images, to be normalised.
+      transform: (example, rng, augment=, train=) -> arrays of a batch, see `vitjax.Task.transform`.
+      images: keys of the images that it returns, which are normalised.
 
-    Raises UserError if they are not there, or their images not of one size that the model takes.
+    Raises:
+      UserError: the data are missing, or `augment` does not fit them.
     """
     train, evaluation = options.open_both()
     preprocess = _preprocess(options.keys, options.model, evaluation)
-    augment, prepare = unchanged, unchanged
+    augment: Transform = identity
+    prepare: Transform = identity
     if preprocess is not None:
         prepare = Preprocessed(preprocess)
     if options.training:
         values = {key: value for key, value in options.augment.items() if key != 'name'}
         augment = make_augment(options.augment['name'], values, preprocess)
-    unread = {}
+    data_spec: dict[str, np.ndarray] = {}
     if not options.read and preprocess is not None:
         image = np.zeros((*preprocess.image_size, preprocess.channels), np.uint8)
-        unread = {'image': image, 'label': np.int32(0)}
+        data_spec = {'image': image, 'label': np.zeros((), np.int32)}
     return ExampleData(
         train,
         evaluation,
@@ -227,16 +224,16 @@ def open_examples(
         TaskTransform(transform, prepare, False),
         preprocess,
         images,
-        getattr(train if train is not UNREAD else evaluation, 'labels', None),
+        getattr(train if train is not PLACEHOLDER_SPLIT else evaluation, 'labels', None),
         options.seed,
         options.reading,
-        unread,
+        data_spec,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskTransform:
-    """From an example of a source to the arrays of a batch, by the transform of a task."""
+    """Turns an example of a source into the arrays of a batch, by the transform of a task."""
 
     transform: Callable[..., Mapping[str, Any]]
     augment: Transform
@@ -251,7 +248,7 @@ def read_labels(run: Path) -> tuple[str, ...] | None:
     path = run / 'labels.json'
     labels = read_json(path)
     if labels is not None and not (isinstance(labels, list) and all(map(_is_name, labels))):
-        raise UserError(f'{path} is damaged: it is no list of names')
+        raise UserError(f'{path} is damaged: it is not a list of names')
     return tuple(labels) if labels else None
 
 
@@ -260,10 +257,10 @@ def _is_name(label: object) -> bool:
 
 
 def _preprocess(keys: Mapping[str, Any], model: nn.Module, evaluation: Any) -> Preprocess | None:
-    """Preprocessing for a model, or where it does not say its sizes, for images as they are."""
+    """Preprocessing for the model's image_size and in_channels, or else those of the first image."""
     size, channels = getattr(model, 'image_size', None), getattr(model, 'in_channels', None)
     if size is None or channels is None:
-        image = evaluation[0].get('image') if evaluation is not UNREAD else None
+        image = evaluation[0].get('image') if evaluation is not PLACEHOLDER_SPLIT else None
         if image is None:
             return None
         height, width, present = decode(image).shape

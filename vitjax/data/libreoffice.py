@@ -56,7 +56,7 @@ def _read(root: Path, languages: tuple[str, str]) -> dict[str, list[tuple[str, s
     if missing:
         packages = ' '.join(f'libreoffice-help-{name}' for name in missing)
         raise UserError(f'no LibreOffice help in {root} for {missing}; apt install {packages}')
-    parts = {'train': [], 'valid': [], 'test': []}
+    parts: dict[str, list[tuple[str, str]]] = {'train': [], 'valid': [], 'test': []}
     seen = set()
     source, target = (folder / 'text' for folder in folders)
     for file in sorted(source.rglob('*.html')):
@@ -98,12 +98,14 @@ def _paragraphs(file: Path) -> dict[str, str]:
 
 
 def plain_text(markup: str) -> str:
-    """The text of a paragraph; of a switch between platforms or programs its last branch.
+    """The text of a paragraph; for a switch between platforms or programs, the text of its last branch.
 
-    A switch is a span of class 'switchinline', its branches are the hidden spans in it. The last one is
-    for whatever has none of its own, if there is such a one.
+    A switch is a span of class 'switchinline', its branches are the hidden spans in it. The default branch, for
+    platforms without a branch of their own, comes last if there is one.
     """
-    parts, opened, end = [], [], 0
+    parts: list[str] = []
+    opened: list[int | None] = []  # per open span: where its last branch starts in `parts`
+    end = 0
     for tag in _TAG.finditer(markup):
         parts.append(markup[end : tag.start()])
         end = tag.end()
@@ -114,7 +116,7 @@ def plain_text(markup: str) -> str:
             del opened[-1:]
         elif name == 'span':
             if 'hidden=' in attributes and opened and opened[-1] is not None:
-                del parts[opened[-1] :]  # a branch takes the place of the one before it
+                del parts[opened[-1] :]  # a branch replaces the one before it
             opened.append(len(parts) if 'class="switch' in attributes else None)
     parts.append(markup[end:])
     return ' '.join(html.unescape(''.join(parts)).split())

@@ -1,7 +1,7 @@
 """The tokenizer of Marian's published translation models: two sentencepiece models, one vocabulary.
 
-Source: MarianTokenizer of transformers, which gives the same tokens for any text that spells no special
-token; here such a text is a text.
+Source: MarianTokenizer of transformers. The tokens are the same, except for texts that contain the name of a
+special token such as '</s>': here it is encoded as text.
 """
 
 import json
@@ -18,17 +18,17 @@ _SPECIAL = ('<unk>', '</s>', '<pad>')
 
 
 class MarianTokenizer:
-    """Pieces by the sentencepiece model of a language, and their numbers by a vocabulary of both.
+    """Splits text by the sentencepiece model of its language; one vocabulary maps pieces to tokens.
 
-    What a multilingual model asks for in front of a text, its target as in '>>kor<<', is one token.
+    The target language that a multilingual model expects before a text, such as '>>kor<<', is one token.
 
     Args:
-      source, target: sentencepiece models of the two languages, as in their files.
-      vocabulary: piece -> token; it has '<unk>', '</s>' and '<pad>', and the decoder starts from the
-        last of these.
+      source, target: contents of the files of the two sentencepiece models.
+      vocabulary: piece -> token. It must have '<unk>', '</s>' and '<pad>', which is also the begin token
+        of the decoder.
 
     Raises:
-      UserError: something else.
+      UserError: invalid sentencepiece models or vocabulary.
     """
 
     def __init__(self, source: bytes, target: bytes, vocabulary: dict[str, int]):
@@ -71,36 +71,32 @@ class MarianTokenizer:
         write_atomically(folder / VOCABULARY, json.dumps(self._vocabulary, ensure_ascii=False))
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text in the source language, without begin and end."""
+        """Tokens of a text in the source language, without begin and end token."""
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
         """Tokens of each text; faster than one after another."""
-        # What asks for a language, and the text behind it; lone surrogates are no characters.
-        matches = [
-            re.match(r'(>>.*?<<)?(.*)', re.sub('[\ud800-\udfff]', '\ufffd', text), re.DOTALL)
-            for text in texts
-        ]
-        rest = [match[2] for match in matches]
+        # sentencepiece accepts no lone surrogates.
+        cleaned = [re.sub('[\ud800-\udfff]', '\ufffd', text) for text in texts]
+        prefixes = [self.prefix(text) for text in cleaned]
+        rest = [text[len(prefix) :] for text, prefix in zip(cleaned, prefixes, strict=True)]
         pieces = self._source.encode(rest, out_type=str, num_threads=1)
         return [
-            [
-                self._vocabulary.get(piece, self.unk)
-                for piece in ([match[1], *row] if match[1] else row)
-            ]
-            for match, row in zip(matches, pieces, strict=True)
+            [self._vocabulary.get(piece, self.unk) for piece in ([prefix, *row] if prefix else row)]
+            for prefix, row in zip(prefixes, pieces, strict=True)
         ]
 
     def prefix(self, text: str) -> str:
-        """What asks for a language in front of a text, '>>kor<<', or ''."""
-        return (re.match(r'>>.*?<<', text) or [''])[0]
+        """The target language token at the start of a text, such as '>>kor<<', or ''."""
+        match = re.match(r'>>.*?<<', text, re.DOTALL)
+        return match[0] if match else ''
 
     def piece(self, token: int) -> str:
         """How a token is written; '▁' marks the beginning of a word."""
         return self._pieces.get(token, _SPECIAL[0])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens in the target language; special and unknown ones stand for nothing."""
+        """The text of tokens in the target language, without special and unknown tokens."""
         pieces = (self.piece(int(token)) for token in tokens)
         text = self._target.decode([piece for piece in pieces if piece not in _SPECIAL])
-        return text.replace('▁', ' ').strip()  # pieces of the other language keep their mark
+        return text.replace('▁', ' ').strip()  # pieces of the source language keep '▁'

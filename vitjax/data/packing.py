@@ -1,4 +1,4 @@
-"""Sentence pairs in rows of fixed length, several in a row, and what tells them apart.
+"""Packing: rows of fixed length hold several sentence pairs, which segment numbers tell apart.
 
 Source: Raffel et al., T5, https://arxiv.org/abs/1910.10683, section 3.1.2 ("packing").
 """
@@ -8,22 +8,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_OPEN = 100  # rows that are tried; trying all makes rows hardly fuller and packing slow
+_OPEN_ROWS = 100  # rows that first fit tries; trying all hardly fills rows better, and is slow
 
 
 def pack(lengths: Sequence[tuple[int, int]], room: tuple[int, int], seed: int) -> list[list[int]]:
-    """Groups pairs so that both sides of a group fit into a row: first fit over a shuffled order.
+    """Groups pairs so that both sides of a group fit into a row: first fit in a shuffled order.
 
     Args:
-      lengths: tokens of both sides of each pair, at most as many as there is room.
-      room: tokens that a row has for either side.
-      seed: of the shuffling, which alone settles the groups.
+      lengths: number of (source, target) tokens of each pair, each at most that of `room`.
+      room: number of (source, target) tokens in a row.
+      seed: of the shuffling; the groups depend on it and on `lengths` only.
 
     Returns:
-      Indices of the pairs in each row; each index is in one row.
+      Indices of the pairs in each row; each index is in exactly one row.
     """
-    rows, free = [], []
-    first = 0  # of the rows that are tried
+    rows: list[list[int]] = []
+    free: list[tuple[int, int]] = []  # tokens left in each row
+    first = 0  # index of the first row that is tried
     for index in np.random.default_rng(seed).permutation(len(lengths)).tolist():
         source, target = lengths[index]
         for number in range(first, len(rows)):
@@ -35,12 +36,12 @@ def pack(lengths: Sequence[tuple[int, int]], room: tuple[int, int], seed: int) -
         else:
             rows.append([index])
             free.append((room[0] - source, room[1] - target))
-            first = max(first, len(rows) - _OPEN)
+            first = max(first, len(rows) - _OPEN_ROWS)
     return rows
 
 
 class Ragged:
-    """Integer sequences of different lengths in one array, which is small and quickly copied."""
+    """Integer sequences of different lengths, stored in one array: less memory, faster to pickle."""
 
     def __init__(self, sequences: Sequence[Sequence[int]]):
         self.lengths = np.array([len(sequence) for sequence in sequences], np.int64)
@@ -53,12 +54,12 @@ class Ragged:
 
 
 class Rows:
-    """Rows of sentence pairs, as a source.
+    """Rows of packed sentence pairs, as a source.
 
-    An example has, each int32 [S] of the source or [T] of the target: `source` and `target`, the tokens
-    of its sentences one after another and 0 behind them; `source_segment` and `target_segment`, which
-    number the sentences from 1 and are 0 at padding; `source_position` and `target_position`, which
-    count the tokens of each sentence from 0.
+    The arrays of an example are int32, [S] for the source and [T] for the target:
+      source, target: the tokens of the sentences one after another, then zeros as padding.
+      source_segment, target_segment: number of the sentence of each token, from 1; 0 for padding.
+      source_position, target_position: position of each token in its sentence, from 0.
 
     Args:
       name: for messages.

@@ -1,9 +1,12 @@
-"""Batches from a source: shuffled without end for training, each example once for evaluation.
+"""Batches from a source: endless and shuffled for training, each example once for evaluation.
 
-A batch is a dict of arrays, stacked from what the transform returns, and `'mask'`, bool [B]: False
-for padding and for unreadable examples that are left out, whose values are zeros. All batches have
-the same shapes. Source, seed and step alone resolve_model_args the content of a global batch, of which host k
-of K gets the k-th of K equal parts: neither threads nor workers nor hosts change it.
+A batch is a dict of the stacked arrays that the transform returns, and `'mask'`, bool [B], which is False
+for padding and for corrupt examples that are skipped; their values are zeros. All batches have the same
+shapes. The content of a global batch is a function of source, seed and step only; the numbers of threads,
+workers and hosts do not change it. Host k of K gets the k-th of K equal parts.
+
+Grain reads ahead in threads or worker processes. Order, random numbers and iterator state are vitjax's own,
+see docs/decisions.md.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -29,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 Transform = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, np.ndarray]]
 
-# So many examples are one task of a thread: enough to make the cost of a task small beside theirs,
-# few enough that several threads work on the batch that is waited for.
-_PIECE = 16
+# Number of examples that a thread makes at a time: large enough that the overhead of a task is small,
+# small enough that several threads work on the next batch.
+_CHUNK_SIZE = 16
 
 
 def train_batches(
@@ -45,31 +48,32 @@ def train_batches(
     threads: int | None = None,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Endless batches; every epoch is a new permutation, and batches run on over its end.
+    """Endless batches; every epoch is a new permutation, and a batch may contain the end of one epoch
+    and the start of the next.
 
-    The random numbers of an example are a function of seed, epoch and its index.
+    The random numbers of an example are a function of seed, epoch and index of the example.
 
     Args:
       source: the examples.
-      transform: (example, random numbers) -> dict of arrays of fixed shapes.
-      batch_size: B, examples in a batch of this host.
+      transform: (example, random generator) -> dict of arrays of fixed shapes.
+      batch_size: B, number of examples in a batch of this host.
       seed: at least 0.
       shard: (index of this host, number of hosts).
-      skip_corrupt: masks unreadable examples and logs each once, instead of raising.
-      threads: that read and transform; None: one more than there are cores.
-      workers: processes that do so instead, if more than 0.
+      skip_corrupt: masks corrupt examples and logs each once, instead of raising.
+      threads: number of threads that read and transform; None: number of cores + 1.
+      workers: if above 0, this number of processes read and transform instead of threads.
 
     Returns:
       A dataset whose iterators have `get_state`, `set_state` and `close`; with workers, close them
-      before the program ends. The state is `{'step': batches received}`, whatever the number of
-      threads, workers and hosts.
+      before the program ends. The state is `{'step': number of batches received}`, independent of the
+      numbers of threads, workers and hosts.
 
     Raises:
-      CorruptExample: from `next`; names the unreadable example of the batch that was due.
+      CorruptExample: from `next`, when the batch that contains the corrupt example is due; names it.
     """
     examples = _Shuffled(len(source), seed)
-    pieces = _Pieces(source, transform, examples, batch_size, shard, sys.maxsize // batch_size)
-    return _Batches(pieces, skip_corrupt, threads, workers)
+    chunks = _Chunks(source, transform, examples, batch_size, shard, sys.maxsize // batch_size)
+    return _Batches(chunks, skip_corrupt, threads, workers)
 
 
 def eval_batches(
@@ -82,13 +86,13 @@ def eval_batches(
     threads: int | None = None,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Every example once, in order; as many batches on each host, the last ones padded.
+    """Every example once and in order; all hosts get the same number of batches, the last ones padded.
 
-    Arguments, result and errors are those of `train_batches`.
+    Arguments, result and errors are as in `train_batches`.
     """
     steps = -(-len(source) // (batch_size * shard[1]))
-    pieces = _Pieces(source, transform, _InOrder(len(source)), batch_size, shard, steps)
-    return _Batches(pieces, skip_corrupt, threads, workers)
+    chunks = _Chunks(source, transform, _InOrder(len(source)), batch_size, shard, steps)
+    return _Batches(chunks, skip_corrupt, threads, workers)
 
 
 def stream_batches(
@@ -102,13 +106,13 @@ def stream_batches(
     threads: int | None = None,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Batches of a stream of examples, in its order; the stream shuffles, repeats and reads ahead itself.
+    """Batches of a stream of examples, in its order; the stream itself shuffles, repeats and reads ahead.
 
-    Each host reads a stream of its own, which the data set has to divide by `jax.process_index()`. The
-    random numbers of an example are a function of seed, host and its place in the stream. The state of an
-    iterator is that of the stream's.
+    Each host reads its own stream, which the data set has to shard by `jax.process_index()`. The random
+    numbers of an example are a function of seed, host and position in the stream. The state of an iterator
+    is `{'step': number of batches received, 'stream': state of the stream's iterator}`.
 
-    Arguments and errors are those of `train_batches`; `threads` and `workers` are the stream's own matter.
+    Arguments and errors are as in `train_batches`; `threads` and `workers` have no effect.
     """
     del threads, workers
     return _StreamBatches(stream, transform, batch_size, (seed, shard[0]), skip_corrupt)
@@ -125,45 +129,45 @@ class _StreamBatches(grain.IterDataset):
 
 
 class _StreamIterator(grain.DatasetIterator):
-    """Collects the examples of a stream; its state is the number of batches and the stream's own."""
+    """Batches the examples of a stream; see `stream_batches` for its state."""
 
     def __init__(self, batches: _StreamBatches):
         super().__init__()
         self._batches, self._step = batches, 0
         self._examples = iter(batches.stream)
-        self._blank: Mapping[str, np.ndarray] | None = None  # in place of one that cannot be read
+        self._zeros: Mapping[str, np.ndarray] | None = None  # in place of a corrupt example
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batches, rows = self._batches, []
+        batches = self._batches
+        rows: list[Mapping[str, np.ndarray] | None] = []
         for row in range(batches.batch_size):
-            place = self._step * batches.batch_size + row
+            position = self._step * batches.batch_size + row
             try:
                 example = next(self._examples)
             except StopIteration:
                 raise UserError(
-                    f'the stream of training examples ended after {place}; repeat it, or train shorter'
+                    f'the stream of training examples ended after {position}; repeat it, or train for fewer steps'
                 ) from None
             try:
                 rows.append(
-                    batches.transform(example, np.random.default_rng((*batches.seed, place)))
+                    batches.transform(example, np.random.default_rng((*batches.seed, position)))
                 )
             except CorruptExample as error:
                 if not batches.skip_corrupt:
                     raise CorruptExample(
-                        f'{error}; config.data.skip_corrupt leaves such examples out'
+                        f'{error}; config.data.skip_corrupt skips such examples'
                     ) from error
                 _warn_once(str(error))
                 rows.append(None)
             except UserError as error:
-                raise UserError(f'example {place} of the stream: {error}') from error
+                raise UserError(f'example {position} of the stream: {error}') from error
         read = [row for row in rows if row is not None]
-        if self._blank is None and not read:
-            raise CorruptExample('not one example of the first batch of the stream can be read')
-        if self._blank is None:
-            self._blank = {key: np.zeros_like(value) for key, value in read[0].items()}
+        if self._zeros is None:
+            if not read:
+                raise CorruptExample('all examples of the first batch of the stream are corrupt')
+            self._zeros = _zeros_like(read[0])
         self._step += 1
-        arrays = {k: np.stack([(row or self._blank)[k] for row in rows]) for k in self._blank}
-        return arrays | {'mask': np.array([row is not None for row in rows])}
+        return _stack(rows, self._zeros)
 
     def get_state(self) -> dict[str, Any]:
         return {'step': self._step, 'stream': self._examples.get_state()}
@@ -178,20 +182,20 @@ class _StreamIterator(grain.DatasetIterator):
 
 @dataclasses.dataclass(frozen=True)
 class _Shuffled:
-    """Position in the endless stream of examples -> (index, random numbers)."""
+    """Position in the endless sequence of epochs -> (index of the example, random generator)."""
 
     count: int
     seed: int
 
     def __call__(self, position: int) -> tuple[int, np.random.Generator]:
-        epoch, place = divmod(position, self.count)
-        index = int(_permutation(self.count, self.seed, epoch)[place])
+        epoch, offset = divmod(position, self.count)
+        index = int(_permutation(self.count, self.seed, epoch)[offset])
         return index, np.random.default_rng((self.seed, epoch, index))
 
 
 @dataclasses.dataclass(frozen=True)
 class _InOrder:
-    """Position -> (index, random numbers), None past the end."""
+    """Position -> (index of the example, random generator), None past the end."""
 
     count: int
 
@@ -200,10 +204,10 @@ class _InOrder:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pieces:
-    """What threads or workers make, by index: the pieces of the first batch, of the second ...
+class _Chunks:
+    """The chunks of all batches in order, by index; threads or workers make one at a time.
 
-    A piece is some rows of a batch, and what was wrong with the examples that could not be read.
+    A chunk is some rows of a batch, and the errors of its corrupt examples.
     """
 
     source: Source
@@ -214,108 +218,136 @@ class _Pieces:
     steps: int
 
     @property
-    def in_batch(self) -> int:
-        return -(-self.batch_size // _PIECE)
+    def per_batch(self) -> int:
+        return -(-self.batch_size // _CHUNK_SIZE)
 
     def __len__(self):
-        return self.steps * self.in_batch
+        return self.steps * self.per_batch
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], list[str]]:
-        step, piece = divmod(index, self.in_batch)
+        step, chunk = divmod(index, self.per_batch)
         host, hosts = self.shard
         first = (step * hosts + host) * self.batch_size
-        rows, errors = [], []
-        for row in range(piece * _PIECE, min((piece + 1) * _PIECE, self.batch_size)):
-            example = self.examples(first + row)
+        start, stop = chunk * _CHUNK_SIZE, min((chunk + 1) * _CHUNK_SIZE, self.batch_size)
+        rows: list[Mapping[str, np.ndarray] | None] = []
+        errors: list[str] = []
+        for position in range(first + start, first + stop):
             try:
-                rows.append(example and self.transform(self.source[example[0]], example[1]))
+                rows.append(self._row(position))
             except CorruptExample as error:
-                # Carried along as text: it is due when its batch is, and in the main process.
+                # Passed on as text: it is raised in the main process, when its batch is due.
                 rows.append(None)
                 errors.append(str(error))
-            except UserError as error:
-                raise UserError(f'{self.source.describe(example[0])}: {error}') from error
         read = [row for row in rows if row is not None]
-        blank = {k: np.zeros_like(v) for k, v in (read[0] if read else self._any).items()}
-        arrays = {k: np.stack([(row or blank)[k] for row in rows]) for k in blank}
-        return arrays | {'mask': np.array([row is not None for row in rows])}, errors
+        return _stack(rows, _zeros_like(read[0]) if read else self._zeros), errors
+
+    def _row(self, position: int) -> Mapping[str, np.ndarray] | None:
+        """The transformed example at a position; None for padding."""
+        if (found := self.examples(position)) is None:
+            return None
+        index, rng = found
+        try:
+            return self.transform(self.source[index], rng)
+        except CorruptExample:
+            raise
+        except UserError as error:
+            raise UserError(f'{self.source.describe(index)}: {error}') from error
 
     @functools.cached_property
-    def _any(self) -> Mapping[str, np.ndarray]:
-        """An example that can be read, for the shapes of rows in whose stead there is none."""
-        for index in range(len(self.source)):
-            try:
-                return self.transform(self.source[index], np.random.default_rng(0))
-            except CorruptExample:
-                continue
-        raise UserError(f'{self.source.name}: not one of {len(self.source)} examples can be read')
+    def _zeros(self) -> dict[str, np.ndarray]:
+        """Zeros of the shapes of an example, for chunks without any readable example."""
+        return _zeros_like(first_readable(self.source, self.transform))
+
+
+def first_readable(source: Source, transform: Transform) -> Mapping[str, np.ndarray]:
+    """The first example that is not corrupt, transformed; UserError if there is none."""
+    for index in range(len(source)):
+        try:
+            return transform(source[index], np.random.default_rng(0))
+        except CorruptExample:
+            continue
+        except UserError as error:
+            raise UserError(f'{source.describe(index)}: {error}') from error
+    raise UserError(f'{source.name}: all {len(source)} examples are corrupt')
+
+
+def _zeros_like(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: np.zeros_like(value) for key, value in example.items()}
+
+
+def _stack(
+    rows: Sequence[Mapping[str, np.ndarray] | None], zeros: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Stacks rows, with zeros in place of None, and adds their mask."""
+    arrays = {key: np.stack([(row or zeros)[key] for row in rows]) for key in zeros}
+    return arrays | {'mask': np.array([row is not None for row in rows])}
 
 
 class _Batches(grain.IterDataset):
-    def __init__(self, pieces: _Pieces, skip_corrupt: bool, threads: int, workers: int):
+    def __init__(self, chunks: _Chunks, skip_corrupt: bool, threads: int | None, workers: int):
         super().__init__()
-        self.pieces, self.skip_corrupt = pieces, skip_corrupt
-        # More threads would only get into each other's way, fewer leave a core idle while one reads.
+        self.chunks, self.skip_corrupt = chunks, skip_corrupt
+        # More threads would wait for each other; with fewer, a core would idle while a thread reads.
         self.threads, self.workers = threads or (os.cpu_count() or 1) + 1, workers
 
     def __iter__(self) -> grain.DatasetIterator:
         return _BatchIterator(self)
 
     def read_from(self, step: int) -> grain.DatasetIterator:
-        """Pieces in order, from those of batch `step` on, read ahead."""
-        start = step * self.pieces.in_batch
-        pieces = grain.MapDataset.source(self.pieces)[start:]
+        """Iterates over the chunks from batch `step` on; grain reads ahead."""
+        start = step * self.chunks.per_batch
+        chunks = grain.MapDataset.source(self.chunks)[start:]
         if not self.workers:
-            ahead = self.threads + 2 * self.pieces.in_batch
-            return iter(pieces.to_iter_dataset(grain.ReadOptions(self.threads, ahead)))
+            ahead = self.threads + 2 * self.chunks.per_batch
+            return iter(chunks.to_iter_dataset(grain.ReadOptions(self.threads, ahead)))
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # which grain's worker processes insist on
-        ahead = 1 + 2 * self.pieces.in_batch // self.workers
+            flags.FLAGS.mark_as_parsed()  # grain's worker processes require it
+        ahead = 1 + 2 * self.chunks.per_batch // self.workers
         options = grain.MultiprocessingOptions(self.workers, ahead)
-        pieces = pieces.to_iter_dataset(grain.ReadOptions(1, 1))
-        return iter(pieces.mp_prefetch(options, _leave_interrupts))
+        chunks = chunks.to_iter_dataset(grain.ReadOptions(1, 1))
+        return iter(chunks.mp_prefetch(options, _ignore_interrupts))
 
 
 class _BatchIterator(grain.DatasetIterator):
-    """Puts pieces together; its state counts batches, however they are read."""
+    """Concatenates chunks; its state is the number of batches received."""
 
     def __init__(self, batches: _Batches):
         super().__init__()
         self._batches = batches
         self._step = 0
-        self._pieces = batches.read_from(0)
+        self._chunks = batches.read_from(0)
 
     def __next__(self) -> dict[str, np.ndarray]:
-        pieces = [next(self._pieces) for _ in range(self._batches.pieces.in_batch)]
-        arrays, errors = zip(*pieces, strict=True)
+        chunks = [next(self._chunks) for _ in range(self._batches.chunks.per_batch)]
+        arrays, errors = zip(*chunks, strict=True)
         for error in itertools.chain.from_iterable(errors):
             if not self._batches.skip_corrupt:
-                raise CorruptExample(f'{error}; config.data.skip_corrupt leaves such examples out')
+                raise CorruptExample(f'{error}; config.data.skip_corrupt skips such examples')
             _warn_once(error)
         self._step += 1
-        return {key: np.concatenate([piece[key] for piece in arrays]) for key in arrays[0]}
+        return {key: np.concatenate([chunk[key] for chunk in arrays]) for key in arrays[0]}
 
     def get_state(self) -> dict[str, int]:
         return {'step': self._step}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        self._pieces.close()
+        self._chunks.close()
         self._step = state['step']
-        self._pieces = self._batches.read_from(self._step)
+        self._chunks = self._batches.read_from(self._step)
 
     def start_prefetch(self) -> None:
-        self._pieces.start_prefetch()
+        self._chunks.start_prefetch()
 
     def close(self) -> None:
-        self._pieces.close()
+        self._chunks.close()
         if self._batches.workers:
-            # The end of the data is an exception, which holds the last pieces in a circle; their memory
-            # is shared, and called leaked if it outlives the program.
+            # The StopIteration at the end of the data keeps the last chunks in a reference cycle. Their shared
+            # memory would be reported as leaked if it was still in use at exit.
             gc.collect()
 
 
-def _leave_interrupts(worker: int, workers: int) -> None:
-    """Has a worker take no notice of Ctrl-C, which a terminal sends to all: the run ends it."""
+def _ignore_interrupts(worker: int, workers: int) -> None:
+    """Makes a worker ignore Ctrl-C, which a terminal sends to all processes: the main process ends it."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -324,16 +356,16 @@ _lock = threading.Lock()
 
 
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    with _lock:  # at an epoch's start all threads ask for the same one
+    with _lock:  # at the start of an epoch all threads need the same permutation
         return _permuted(count, seed, epoch)
 
 
-@functools.lru_cache(maxsize=2)  # batches run over the end of an epoch
+@functools.lru_cache(maxsize=2)  # a batch may contain examples of two epochs
 def _permuted(count: int, seed: int, epoch: int) -> np.ndarray:
-    # `count` is no index, so no example has the same random numbers.
+    # `count` is not an index: no example has a generator with this seed.
     return np.random.default_rng((seed, epoch, count)).permutation(count)
 
 
 @functools.cache
 def _warn_once(error: str) -> None:
-    logger.warning('left out: %s', error)
+    logger.warning('skipped: %s', error)

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from vitjax.data.inputs import DataOptions
 from vitjax.data.packing import Ragged, Rows, pack
-from vitjax.data.sources import UNREAD
+from vitjax.data.sources import PLACEHOLDER_SPLIT
 from vitjax.data.text import TextPreprocess, cut
 from vitjax.data.tokenizer import Tokenizer
 from vitjax.errors import UserError
@@ -36,7 +36,7 @@ class TextData:
     which count where they are of the same segment as the input.
 
     Attributes:
-      train: rows of max_length source and max_length + 1 target tokens, packed or not; or `UNREAD`.
+      train: rows of max_length source and max_length + 1 target tokens, packed or not; or `PLACEHOLDER_SPLIT`.
       evaluation: a sentence a row, as long as the longest.
       references: the sentences of `evaluation` as they are written.
       preprocess: how text becomes tokens.
@@ -94,7 +94,7 @@ class TextData:
     def batch_shapes(self, batch_size: int, train: bool = True) -> dict[str, jax.ShapeDtypeStruct]:
         """What a batch of all hosts holds."""
         lengths = self.max_length, self.max_length + 1
-        if not train and self.evaluation is not UNREAD:
+        if not train and self.evaluation is not PLACEHOLDER_SPLIT:
             lengths = self.evaluation.lengths
         shapes = {'mask': jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
         for side, length in zip(('source', 'target'), lengths, strict=True):
@@ -122,7 +122,16 @@ def open_sentences(options: DataOptions, tokenizer: Tokenizer | None = None) -> 
     languages, max_length = tuple(text['languages']), text['max_length']
     if not options.read:
         options.open_both(languages)
-        return TextData(UNREAD, UNREAD, UNREAD, None, {}, max_length, options.seed, options.reading)
+        return TextData(
+            PLACEHOLDER_SPLIT,
+            PLACEHOLDER_SPLIT,
+            PLACEHOLDER_SPLIT,
+            None,
+            {},
+            max_length,
+            options.seed,
+            options.reading,
+        )
     needed = options.training or tokenizer is None
     train, references = dataclasses.replace(options, training=needed).open_both(languages)
     if needed:
@@ -133,7 +142,7 @@ def open_sentences(options: DataOptions, tokenizer: Tokenizer | None = None) -> 
         )
     _check_fit(options.model, max_length, tokenizer)
     room = (max_length, max_length + 1)
-    rows, counts = UNREAD, {}
+    rows, counts = PLACEHOLDER_SPLIT, {}
     if options.training:
         rows, counts = _training_rows(train.name, _encode(tokenizer, *sides), text, options.seed)
 

@@ -12,13 +12,13 @@ from vitjax.data.splits import parse_split
 from vitjax.errors import UserError
 from vitjax.protocols import Source
 
-# In place of a source that is not read: it has a length only, that of ImageNet's training split.
-UNREAD = range(1_281_167)
+# Stands for a split that is not read, as in `vitjax plan`. It only has a length, that of ImageNet's training split.
+PLACEHOLDER_SPLIT = range(1_281_167)
 
 Splits = Mapping[str, Any]  # name -> source or stream, or a function that opens it
 
-# Name -> function that returns the splits; 'tfds:' is followed by a name of TFDS. Those of sentences take
-# both `languages`.
+# Name -> function that returns the splits; 'tfds:' is followed by a name of TFDS. Functions of data sets of
+# sentence pairs take `languages`.
 SOURCES: dict[str, Callable[..., Splits]] = {
     'digits': digits.splits,
     'idx': idx.splits,
@@ -34,16 +34,16 @@ SOURCES: dict[str, Callable[..., Splits]] = {
 def open_splits(
     name: Any, keys: Mapping[str, Any] | None = None, languages: tuple[str, str] | None = None
 ) -> Splits:
-    """The splits of a data set, which are opened when they are used.
+    """The splits of a data set; each is opened when it is first used.
 
     Args:
       name: one of `SOURCES`, `tfds:NAME` with a name as `tfds.builder` takes it, or an import path.
-      keys: those of `config.data`, of which its arguments are given; `path` may not be more than None where
-        there is no such argument.
-      languages: of sentences and of their translations; None for other data.
+      keys: those of `config.data`. The function of the data set gets those that are its arguments. `path` must be
+        None if the function has no such argument.
+      languages: (source, target) of sentence pairs; None for other data.
 
     Raises:
-      UserError: unknown name, missing or malformed files, sentences where there should be none.
+      UserError: unknown name, missing or malformed files, sentence pairs for a task that takes other data.
     """
     found = registry.find('data', name)
     accepted = registry.parameters(found)
@@ -61,19 +61,18 @@ def open_splits(
 
 
 def check_splits(splits: Any, name: str) -> Splits:
-    """What a data set returned; UserError unless it is {split: source}."""
+    """Checks what a data set returned, and caches opened splits; UserError unless it is {split: source}."""
     if not isinstance(splits, Mapping) or not splits:
         raise UserError(
             f'data set {name!r} returned {type(splits).__name__}, not {{split: source}} with a split'
         )
-    # A split is opened once, however often it is used.
     return {
-        key: functools.cache(split) if _opens(split) else split for key, split in splits.items()
+        key: functools.cache(split) if _is_opener(split) else split for key, split in splits.items()
     }
 
 
-def _opens(split: Any) -> bool:
-    """Whether it is a function that opens a split, not the split itself."""
+def _is_opener(split: Any) -> bool:
+    """Whether `split` is a function that opens a split, not the split itself."""
     return callable(split) and not hasattr(split, '__getitem__') and not is_stream(split)
 
 
@@ -96,7 +95,7 @@ def open_source(
 
 
 def open_split(splits: Splits, split: str, name: str, path: str | None = None) -> Source:
-    """Opens a split, or parts of splits; a whole split may be a stream.
+    """Opens a split, or parts of splits; a split that is used as a whole may be a stream.
 
     Args:
       splits: of the data set.
@@ -114,7 +113,7 @@ def open_split(splits: Splits, split: str, name: str, path: str | None = None) -
         whole = opened(part.split)
         if is_stream(whole):
             if split != part.split:
-                raise UserError(f'{split!r}: {part.split} is a stream, of which there are no parts')
+                raise UserError(f'{split!r}: {part.split} is a stream, which has no parts')
             return whole
         parts.append((whole, part.range(len(whole))))
     if len(parts) == 1 and len(parts[0][1]) == len(parts[0][0]):
@@ -123,14 +122,14 @@ def open_split(splits: Splits, split: str, name: str, path: str | None = None) -
 
 
 def is_stream(source: Any) -> bool:
-    """Whether it is a stream of examples, which has no length."""
+    """Whether `source` is a stream of examples, a `grain.IterDataset` without length."""
     import grain  # importing it takes 0.3 s, which loading a model does not need
 
     return isinstance(source, grain.IterDataset)
 
 
 def _opened(split: Any, name: str) -> Any:
-    if _opens(split):
+    if _is_opener(split):
         split = split()
     if is_stream(split):
         return split
@@ -140,12 +139,12 @@ def _opened(split: Any, name: str) -> Any:
         )
     if not len(split):
         raise UserError(f'{name} has no examples')
-    offers = all(hasattr(split, attribute) for attribute in ('name', 'labels', 'describe'))
-    return split if offers else _Named(split, name)
+    is_complete = all(hasattr(split, attribute) for attribute in ('name', 'labels', 'describe'))
+    return split if is_complete else _Named(split, name)
 
 
 class _Named:
-    """A source of which only examples are known, with what else a source offers."""
+    """Adds the optional attributes of a `Source` to an object that has only `__len__` and `__getitem__`."""
 
     def __init__(self, source: Any, name: str):
         self._source = source
@@ -166,11 +165,11 @@ class _Named:
 
 
 class Parts:
-    """Parts of sources one after another, as one source.
+    """Concatenation of parts of sources, as one source.
 
     Args:
-      name: what messages call it.
-      parts: (source, indices) of each part; the first source's labels count for all.
+      name: for messages.
+      parts: (source, indices) of each part. `labels` are those of the first source.
     """
 
     def __init__(self, name: str, parts: list[tuple[Source, range]]):

@@ -22,16 +22,16 @@ _TENSORFLOW = 'pip install tensorflow-cpu'
 def splits(
     name: str, path: str | None = None, languages: tuple[str, str] | None = None
 ) -> Mapping[str, Callable[[], Any]]:
-    """The splits of a data set, which is prepared first where that takes no TensorFlow.
+    """The splits of a data set. It is prepared first, if its builder needs no TensorFlow for that.
 
     Args:
       name: as `tfds.builder` takes it: 'mnist', 'cifar10:3.0.2', 'vitjax_digits' ...
       path: its `data_dir`, by default that of tfds (TFDS_DATA_DIR, or ~/tensorflow_datasets). The
-        files of a split that lies in a bucket are copied to the user's cache folder when it is opened.
-      languages: of sentences and of their translations, which are then all that is read, see `text_splits`.
+        files of a split in a bucket are copied to the user's cache folder when the split is opened.
+      languages: (source, target) of sentence pairs; then only these are read, see `text_splits`.
 
     Raises:
-      UserError: no such data set, or one that must first be prepared; the message tells how.
+      UserError: no such data set, or one that must first be prepared; the message has the command.
     """
     if languages is not None:
         return text_splits(name, path, languages)
@@ -52,7 +52,7 @@ class Tfds:
         self.name = f'{builder.info.full_name} {split}'
         self.labels = _class_names(features)
         self._images = [k for k, v in features.items() if type(v) is tfds.features.Image]
-        self._data = _at_hand(builder, split).as_data_source(
+        self._data = _local_builder(builder, split).as_data_source(
             split, decoders={key: tfds.decode.SkipDecoding() for key in self._images}
         )
 
@@ -74,13 +74,13 @@ class Tfds:
 def text_splits(
     name: str, path: str | None, languages: tuple[str, str]
 ) -> Mapping[str, Callable[[], Pairs]]:
-    """The splits of a data set with translations, whose sentences are read into memory.
+    """The splits of a data set with translations; their sentences are read into memory.
 
-    Examples that lack one of the languages are left out; of several translations the first counts.
+    Examples that lack one of the languages are left out. Where there are several translations, the first is used.
 
     Args:
       name, path: as in `splits`, whose errors it raises, too.
-      languages: that of the sentences and that of the translations.
+      languages: (source, target).
 
     Raises:
       UserError: the data set has no translations; when a split is opened: none in these languages.
@@ -89,7 +89,7 @@ def text_splits(
 
     builder = _prepared(name, path)
     kinds = (tfds.features.Translation, tfds.features.TranslationVariableLanguages)
-    # The translations may be all that an example has, without a name of their own.
+    # Without a key of their own (None), the translations are the whole example.
     features = {None: builder.info.features, **builder.info.features}
     keys = [key for key, feature in features.items() if isinstance(feature, kinds)]
     if not keys:
@@ -102,13 +102,14 @@ def text_splits(
 
 def _read_pairs(builder: Any, split: str, key: str | None, languages: tuple[str, str]) -> Pairs:
     source = Tfds(builder, split)
-    pairs, found = [], set()
+    pairs: list[tuple[str, str]] = []
+    found: set[str] = set()
     for index in range(len(source)):
         example = source[index]
         texts = _texts(example if key is None else example[key])
         found.update(texts)
         if all(language in texts for language in languages):
-            pairs.append([texts[language] for language in languages])
+            pairs.append((texts[languages[0]], texts[languages[1]]))
     if not pairs:
         raise UserError(
             f'{source.name} has no sentence in both {" and ".join(languages)} '
@@ -119,7 +120,7 @@ def _read_pairs(builder: Any, split: str, key: str | None, languages: tuple[str,
 
 def _texts(translations: Mapping[str, Any]) -> dict[str, str]:
     """Language -> text, from either of the two features for translations."""
-    if 'translation' in translations:  # lists, for the languages vary from example to example
+    if 'translation' in translations:  # TranslationVariableLanguages: two lists
         languages, texts = (translations[key][::-1] for key in ('language', 'translation'))
         translations = dict(zip((bytes(name).decode() for name in languages), texts, strict=True))
     return {language: bytes(text).decode() for language, text in translations.items()}
@@ -148,8 +149,8 @@ def _prepared(name: str, path: str | None) -> Any:
     return builder
 
 
-def _at_hand(builder: Any, split: str) -> Any:
-    """The builder, or that of a copy: array_record reads files of this machine only."""
+def _local_builder(builder: Any, split: str) -> Any:
+    """The builder, or one that reads a local copy: array_record reads local files only."""
     folder = _folder(builder)
     if is_local(folder):
         return builder
@@ -161,14 +162,14 @@ def _at_hand(builder: Any, split: str) -> Any:
 
 
 def _folder(builder: Any) -> Path:
-    return to_path(str(builder.data_path))  # tfds has paths of one kind, here and in buckets
+    return to_path(str(builder.data_path))  # tfds has one type for local paths and paths in buckets
 
 
 def _builder(name: str, path: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     if path:
-        to_path(path)  # tells what is wrong with a bucket
+        to_path(path)  # raises UserError if the bucket does not answer
     if name.startswith('vitjax_'):
         importlib.import_module('vitjax.data.builders')  # registers them by name
     try:
@@ -179,13 +180,13 @@ def _builder(name: str, path: str | None) -> Any:
         )
         hint = f'did you mean {near[0]!r}?' if near else f'{_CATALOG} lists them'
         raise UserError(f'unknown tfds data set {name!r}; {hint}') from error
-    # An unknown version is an AssertionError, an unknown config a ValueError.
+    # tfds raises AssertionError for an unknown version, ValueError for an unknown config.
     except (AssertionError, ValueError) as error:
         raise UserError(f'tfds:{name}: {_one_line(error)}') from error
 
 
 def _prepare(builder: Any, name: str, path: str | None) -> None:
-    # Modules of builders that generate with TensorFlow import it, lazily, as `tf`.
+    # Modules of builders that need TensorFlow import it lazily under the name `tf`.
     modules = {kind.__module__ for kind in type(builder).__mro__}
     if any(
         hasattr(sys.modules[module], 'tf')
@@ -193,13 +194,15 @@ def _prepare(builder: Any, name: str, path: str | None) -> None:
         if not module.startswith('tensorflow_datasets.core')
     ):
         raise UserError(
-            f'tfds:{name} is not prepared in {builder.data_path}, which takes TensorFlow once: '
+            f'tfds:{name} is not prepared in {builder.data_path}; to prepare it once needs TensorFlow: '
             f'{_TENSORFLOW} && {_command(name, path)}'
         )
     from requests.exceptions import ConnectionError
     from tensorflow_datasets.core.download import downloader
 
-    downloader.MAX_RETRIES = 3  # ten, each after a longer pause, let one without a network wait
+    downloader.MAX_RETRIES = (
+        3  # the default, 10 with growing pauses, takes minutes without a network
+    )
     try:
         with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(file_format='array_record')
@@ -208,8 +211,7 @@ def _prepare(builder: Any, name: str, path: str | None) -> None:
             f'tfds:{name} is not prepared in {builder.data_path} and cannot be downloaded here; '
             f'where there is a network, run {_command(name, "FOLDER")}; then set config.data.path'
         ) from error
-    # Whatever a builder raises.
-    except Exception as error:
+    except Exception as error:  # builders raise errors of any type
         raise UserError(f'tfds:{name} cannot be prepared: {_one_line(error)}') from error
 
 
@@ -222,6 +224,6 @@ def _command(name: str, path: str | None) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    # Behind the last quoted argument stands what tfds itself has to say.
+    # The message of tfds itself comes after the last quoted argument.
     reason = ' '.join(str(error).rpartition('}": ')[2].split())
     return textwrap.shorten(reason or type(error).__name__, 300)

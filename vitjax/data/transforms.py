@@ -1,9 +1,9 @@
-"""Augmenting images, and the transforms from an example to what a batch holds."""
+"""Image augmentation, and transforms from an example to the arrays of a batch."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,19 +18,19 @@ from vitjax.data.preprocess import Preprocess
 from vitjax.data.randaugment import rand_augment
 from vitjax.errors import UserError
 
-# An example and random numbers -> the example, changed.
+# (example, random generator) -> changed example
 Augment = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
 
 
 def flip(image: np.ndarray) -> np.ndarray:
-    """Left to right."""
-    # [H, W, 1]; of single bytes copying takes longer
+    """Mirrors an image [H, W, C] left to right."""
+    # As [H, W, 1] with one item per pixel, because copying single bytes is slower.
     pixels = np.ascontiguousarray(image).view(f'V{image.shape[-1] * image.itemsize}')
     return np.ascontiguousarray(pixels[:, ::-1]).view(image.dtype)
 
 
 def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Moved by whole pixels, zeros moving in."""
+    """Shifts an image by whole pixels; the border is filled with zeros."""
     height, width = image.shape[:2]
     shifted = np.zeros_like(image)
     shifted[max(down, 0) : height + down, max(right, 0) : width + right] = image[
@@ -42,20 +42,21 @@ def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
 def warp(
     image: np.ndarray,
     degrees: float = 0.0,
-    scale: tuple[float, float] = (1.0, 1.0),
-    shift: tuple[float, float] = (0.0, 0.0),
+    scale: Sequence[float] | np.ndarray = (1.0, 1.0),
+    shift: Sequence[float] | np.ndarray = (0.0, 0.0),
 ) -> np.ndarray:
-    """Turned counter-clockwise and scaled about the centre, then moved; bilinear, zeros moving in.
+    """Rotates and scales an image about its centre, then shifts it; bilinear, the border is zeros.
 
     Args:
-      scale: of (height, width); above 1 is larger.
+      degrees: counter-clockwise.
+      scale: factors of (height, width); above 1 enlarges.
       shift: (down, right) in pixels.
     """
-    middle = np.array(image.shape[:2]) / 2
+    centre = np.array(image.shape[:2]) / 2
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Pillow asks where in the image each pixel of the result comes from.
+    # Pillow takes the inverse: from pixels of the result to pixels of the image.
     inverse = np.array([[cosine, sine], [-sine, cosine]]) / scale
-    origin = middle - inverse @ (middle + shift)
+    origin = centre - inverse @ (centre + np.array(shift))
     (yy, yx), (xy, xx) = inverse
     matrix = xx, xy, origin[1], yx, yy, origin[0]
     picture = to_picture(image)
@@ -65,22 +66,22 @@ def warp(
 
 @dataclasses.dataclass(frozen=True)
 class StandardAugment:
-    """A random crop, warp or shift, flip, and RandAugment of the image of an example, in this order.
+    """Random crop, warp or shift, flip and RandAugment of the image of an example, in this order.
 
     Attributes:
-      preprocess: size and channels of the result, and how it is resized; given by the run.
-      crop: random-resized: least and greatest share of the area; None for none.
-      aspect: of the crop: least and greatest width / height.
-      fast: JPEGs in two thirds of the time, without antialiasing; see README.
-      flip: left to right, for half of the examples.
-      shift: by at most so many pixels each way; by whole ones, unless it is rotated or scaled too.
-      rotate: by at most so many degrees each way.
-      scale: height and width each larger or smaller by at most this share.
-      randaugment: (operations an image, their magnitude from 0 to 1), see `vitjax.data.randaugment`.
+      preprocess: size, channels and interpolation of the result; given by the run.
+      crop: least and greatest share of the area in a random resized crop; None for no crop.
+      aspect: least and greatest width / height of the crop.
+      fast: resizes JPEGs without antialiasing, in two thirds of the time; see docs/performance.md.
+      flip: mirrors half of the images left to right.
+      shift: maximum in pixels in each direction; whole pixels unless `rotate` or `scale` is set.
+      rotate: maximum in degrees in either direction.
+      scale: maximum relative change of height and of width, each drawn on its own.
+      randaugment: (operations per image, magnitude from 0 to 1), see `vitjax.data.randaugment`.
 
     Raises:
-      UserError: bounds out of order, a shift by the whole image, RandAugment of images with
-        transparency, or `fast` without the extra that it takes.
+      UserError: bounds out of order, a shift as large as the image, RandAugment for images with other than 1
+        or 3 channels, or `fast` without the extra `fast-images`.
     """
 
     preprocess: Preprocess
@@ -114,7 +115,7 @@ class StandardAugment:
             fast.library()
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """The example with its image augmented, of the size that the model takes."""
+        """The example with its image augmented and resized to the size of `preprocess`."""
         return dict(example) | {'image': self._augmented(value_of(example, 'image'), rng)}
 
     def _augmented(self, image: Any, rng: np.random.Generator) -> np.ndarray:
@@ -124,8 +125,8 @@ class StandardAugment:
             choose_box = functools.partial(random_box, rng=rng, area=self.crop, aspect=self.aspect)
         cut = Cut(choose_box, self.preprocess.image_size, self.preprocess.resample, self.fast)
         image = decode(image, self.preprocess.channels, cut)
-        drawn = self.rotate or self.scale or self.randaugment  # by Pillow
-        if drawn and (image.dtype != np.uint8 or image.shape[-1] not in (1, 3, 4)):
+        uses_pillow = self.rotate or self.scale or self.randaugment
+        if uses_pillow and (image.dtype != np.uint8 or image.shape[-1] not in (1, 3, 4)):
             raise UserError(
                 'config.augment: rotate, scale and randaugment are for images of 8 bits and 1, 3 or 4 '
                 f'channels, not {image.dtype} {list(image.shape)}'
@@ -148,29 +149,31 @@ AUGMENTS: dict[str, Callable[..., Augment]] = {'standard': StandardAugment}
 
 
 def make_augment(name: Any, values: Mapping[str, Any], preprocess: Preprocess | None) -> Augment:
-    """The augmentation of a config's name and keys, or the callable that is given in place of the name.
+    """Makes the augmentation that a config names.
 
-    One whose constructor takes `preprocess` decodes images and brings them to its size itself; any other
-    gets them decoded, and what it returns is brought to the size.
+    An augmentation whose constructor has the argument `preprocess` decodes and resizes images itself. Any
+    other one gets decoded images, and the images that it returns are resized.
 
     Args:
-      preprocess: None where examples have no image, to which 'standard' then does nothing.
+      name: a name of `AUGMENTS`, an import path, or a callable (example, rng) -> example.
+      values: the other keys of `config.augment`.
+      preprocess: None if examples have no image; then 'standard' does nothing.
     """
     if name is None:
         raise UserError('the augmentation was given as an object in Python; give it again')
     found = registry.find('augment', name)
     if 'preprocess' not in registry.parameters(found):
         return Augmented(registry.bind('augment', found, values), preprocess)
-    return unchanged if preprocess is None else found(preprocess=preprocess, **values)
+    return identity if preprocess is None else found(preprocess=preprocess, **values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmented:
-    """An augmentation of decoded images, which are then brought to the model's size where they are not yet.
+    """An augmentation of decoded images, which are then resized to the model's size.
 
     Attributes:
       augment: (example, rng) -> example.
-      preprocess: None where examples have no image.
+      preprocess: None if examples have no image.
     """
 
     augment: Augment
@@ -182,7 +185,7 @@ class Augmented:
         changed = self.augment(example, rng)
         if not isinstance(changed, Mapping):
             raise UserError(
-                f'config.augment returned {type(changed).__name__}, not an example, which is a dict'
+                f'config.augment returned {type(changed).__name__}, but an example is a dict'
             )
         if self.preprocess is None or 'image' not in changed:
             return dict(changed)
@@ -191,7 +194,7 @@ class Augmented:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessed:
-    """An example with its image preprocessed, but for normalising; nothing is random."""
+    """Decodes, resizes and crops the image of an example for evaluation; deterministic, not normalised."""
 
     preprocess: Preprocess
 
@@ -200,17 +203,20 @@ class Preprocessed:
         return dict(example) | {'image': self.preprocess.pixels(value_of(example, 'image'))}
 
 
-def unchanged(example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """An example without image, as it is."""
+def identity(example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Transform that changes nothing."""
     del rng
     return dict(example)
 
 
 def to_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """An example as a batch holds it: dtypes that devices have, without loss but of a float64's last digits.
+    """Converts the values of an example to arrays of dtypes that devices support.
+
+    int64 and uint64 become 32-bit integers, float64 becomes float32; other dtypes are kept.
 
     Raises:
-      UserError: a value that is no number, or too large; a key 'mask', which marks padding.
+      UserError: a value is not numeric, or an integer does not fit into 32 bits; the key 'mask' is present,
+        which is reserved for the mask of the batch.
     """
     if 'mask' in example:
         raise UserError("it has the key 'mask', which marks the padding of a batch; rename it")
@@ -237,19 +243,19 @@ def _to_array(key: str, value: Any) -> np.ndarray:
 
 
 def check_label(example: Mapping[str, Any], num_classes: int | None) -> np.int32:
-    """The label of an example; UserError unless it is one of the classes."""
+    """The label of an example as int32; UserError unless it is the number of a class."""
     given = np.asarray(value_of(example, 'label'))
     label = np.int32(given)
     if label.shape or label != given:
         raise UserError(f'its label is {example["label"]!r}, not the number of a class')
-    # Not all data sets say how many classes there are; of splits kept secret, TFDS has labels of -1.
+    # num_classes may be unknown. TFDS has labels of -1 for splits whose labels are secret.
     if num_classes and not 0 <= label < num_classes:
         raise UserError(f'its label is {label}, but there are {num_classes} classes')
     return label
 
 
 def value_of(example: Mapping[str, Any], key: str) -> Any:
-    """The value of a key; UserError if an example does not have it."""
+    """The value of a key of an example; UserError if it is missing."""
     if key not in example:
         raise UserError(f'it has no {key!r}, but {", ".join(map(repr, example))}')
     return example[key]
