@@ -224,7 +224,7 @@ def test_save(packed, tmp_path):
         (
             'train[200:]',
             {'max_length': 2},
-            r'not one of 70 sentence pairs .* at most 2 tokens .config.text.max_length.',
+            r'none of 70 sentence pairs .* at most 2 tokens .config.text.max_length.',
         ),
         ('train[:5000]', {}, 'reaches past the 270 examples'),
         ('train', {'languages': ('de', 'en')}, 'neither files such as train.de and train.en'),

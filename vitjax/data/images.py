@@ -1,7 +1,7 @@
 """Images as numpy arrays: decoding files, cropping and resizing.
 
-Images from files are uint8 [H, W, C], where C is 1 (gray), 3 (RGB) or 4 (RGBA). Images given as arrays may also be
-uint16 or float32 and have any number of channels; both are kept.
+Images from files are uint8 [H, W, C], where C is 1 (gray), 3 (RGB) or 4 (RGBA). Images given as arrays may
+also be uint16 or float32 and have any number of channels; both are kept.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from vitjax.errors import CorruptExample, RunError, UserError
 from vitjax.files import is_local, to_path
 
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-# JPEGs are decoded at a reduced scale only down to twice the target size, so that the result is nearly that of
-# resizing the full image (Pillow: Image.thumbnail, `reducing_gap`).
+# JPEGs are decoded at a reduced scale only down to twice the target size, so that the result is nearly that
+# of resizing the full image (Pillow: Image.thumbnail, `reducing_gap`).
 _REDUCING_GAP = 2.0
 
 

@@ -37,7 +37,7 @@ class DataOptions:
       seed: of the run.
       model: the model that is trained or evaluated.
       splits: of the data set, if they are already open; else `keys['name']` is opened.
-      run: folder of a run that is resumed or evaluated, whose tokenizer and labels are used; None for a new run.
+      run: folder of a run that is resumed or evaluated, whose tokenizer and labels are used.
       training: whether the training data are needed.
       read: if False, nothing is read, and an epoch has the length of ImageNet's; for planning.
     """

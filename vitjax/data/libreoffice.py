@@ -100,8 +100,8 @@ def _paragraphs(file: Path) -> dict[str, str]:
 def plain_text(markup: str) -> str:
     """The text of a paragraph; for a switch between platforms or programs, the text of its last branch.
 
-    A switch is a span of class 'switchinline', its branches are the hidden spans in it. The default branch, for
-    platforms without a branch of their own, comes last if there is one.
+    A switch is a span of class 'switchinline', its branches are the hidden spans in it. The default branch,
+    for platforms without a branch of their own, comes last if there is one.
     """
     parts: list[str] = []
     opened: list[int | None] = []  # per open span: where its last branch starts in `parts`

@@ -68,7 +68,7 @@ class Rows:
       lengths: S and T.
     """
 
-    labels = None
+    labels: tuple[str, ...] | None = None
 
     def __init__(
         self,

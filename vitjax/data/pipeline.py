@@ -146,7 +146,8 @@ class _StreamIterator(grain.DatasetIterator):
                 example = next(self._examples)
             except StopIteration:
                 raise UserError(
-                    f'the stream of training examples ended after {position}; repeat it, or train for fewer steps'
+                    f'the stream of training examples ended after {position}; repeat it, or train '
+                    'for fewer steps'
                 ) from None
             try:
                 rows.append(
@@ -341,8 +342,8 @@ class _BatchIterator(grain.DatasetIterator):
     def close(self) -> None:
         self._chunks.close()
         if self._batches.workers:
-            # The StopIteration at the end of the data keeps the last chunks in a reference cycle. Their shared
-            # memory would be reported as leaked if it was still in use at exit.
+            # The StopIteration at the end of the data keeps the last chunks in a reference cycle. Their
+            # shared memory would be reported as leaked if it was still in use at exit.
             gc.collect()
 
 

@@ -1,4 +1,4 @@
-"""From an image as it lies to what a model takes; the same in training, evaluation and later use."""
+"""Preprocessing of images: decoding, cropping, resizing and normalising."""
 
 import dataclasses
 import json
@@ -33,10 +33,10 @@ class Preprocess:
     Attributes:
       image_size: (height, width) in pixels.
       channels: 1 gray, 3 RGB, 4 RGBA; any number for images that are given as arrays.
-      crop: part of the shorter side that the central crop keeps.
-      squash: whether the crop keeps that part of each side, whatever the proportions.
-      mean, std: of pixels in [0, 1], one for all channels or one each.
-      interpolation: of pixels, 'bilinear', 'bicubic' or another of Pillow's.
+      crop: share of the shorter side that the central crop keeps.
+      mean, std: of pixels in [0, 1]; one value for all channels, or one per channel.
+      interpolation: 'bilinear', 'bicubic' or another name of `PIL.Image.Resampling`, in lower case.
+      squash: whether the crop keeps the share `crop` of each side, which changes the aspect ratio.
     """
 
     image_size: tuple[int, int]
@@ -74,26 +74,27 @@ class Preprocess:
         return self.normalise(np.stack([*map(self.pixels, images if several else [images])]))
 
     def pixels(self, image: Any) -> np.ndarray:
-        """One image, decoded, resized and cropped, not yet normalised: [H, W, C], uint8 or its own dtype."""
+        """One image, decoded, cropped and resized, not normalised: [H, W, C], uint8 or the array's dtype."""
         return decode(image, self.channels, self.cut(self.crop))
 
     def fit(self, image: Any) -> np.ndarray:
-        """One training image, decoded and brought to the size, of which all is kept that fits: [H, W, C]."""
+        """One training image, decoded and resized, with the largest crop that fits: [H, W, C]."""
         return decode(image, self.channels, self.cut())
 
     def cut(self, crop: float = 1.0) -> Cut:
-        """The central part of an image that keeps `crop` of its side."""
+        """The central crop that keeps the share `crop` of the image's side."""
         return central_cut(self.image_size, crop, self.squash, self.resample)
 
     @property
     def resample(self) -> Image.Resampling:
-        """The interpolation as Pillow has it."""
+        """The interpolation as a constant of Pillow."""
         return Image.Resampling[self.interpolation.upper()]
 
     def normalise(self, pixels: jax.Array | np.ndarray) -> jax.Array:
-        """[B, H, W, C] -> float32; runs on the device, since uint8 is a quarter to carry there.
+        """Pixels [B, H, W, C] -> float32, (pixels - mean) / std.
 
-        uint8 and uint16 are first scaled to [0, 1]; floats are taken to be so.
+        Integers are first scaled to [0, 1]; floats are taken to be in [0, 1]. It runs on the device, because
+        transferring uint8 takes a quarter of the bytes.
         """
         pixels = jnp.asarray(pixels)
         scaled = pixels.astype(jnp.float32)
@@ -117,7 +118,10 @@ class Preprocess:
         """Reads what `save` wrote; UserError if it is missing or damaged."""
         path = folder / 'preprocess.json'
         try:
-            values = read_json(path).items()
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in read_json(path).items()
+            }
+            return cls(**values)
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f'{path} is damaged: {error}') from error

@@ -12,7 +12,8 @@ from vitjax.data.splits import parse_split
 from vitjax.errors import UserError
 from vitjax.protocols import Source
 
-# Stands for a split that is not read, as in `vitjax plan`. It only has a length, that of ImageNet's training split.
+# Stands for a split that is not read, as in `vitjax plan`. It only has a length, that of ImageNet's training
+# split.
 PLACEHOLDER_SPLIT = range(1_281_167)
 
 Splits = Mapping[str, Any]  # name -> source or stream, or a function that opens it
@@ -38,8 +39,8 @@ def open_splits(
 
     Args:
       name: one of `SOURCES`, `tfds:NAME` with a name as `tfds.builder` takes it, or an import path.
-      keys: those of `config.data`. The function of the data set gets those that are its arguments. `path` must be
-        None if the function has no such argument.
+      keys: those of `config.data`. The function of the data set gets those that are its arguments. `path`
+        must be None if the function has no such argument.
       languages: (source, target) of sentence pairs; None for other data.
 
     Raises:

@@ -76,7 +76,7 @@ def text_splits(
 ) -> Mapping[str, Callable[[], Pairs]]:
     """The splits of a data set with translations; their sentences are read into memory.
 
-    Examples that lack one of the languages are left out. Where there are several translations, the first is used.
+    Examples that lack one of the languages are left out. Of several translations, the first is used.
 
     Args:
       name, path: as in `splits`, whose errors it raises, too.
