@@ -10,7 +10,7 @@ sides = st.integers(1, 60)
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.tuples(sides, sides))
 @example(492, 640, (224, 224))  # 224 * (492 / 224) is a hair above 492
-def test_the_central_box_is_not_larger_than_the_image(height, width, size):
+def test_central_box_fits_in_image(height, width, size):
     top, left, inner_height, inner_width = boxes.central_box(height, width, size)
     assert top >= 0
     assert left >= 0
@@ -29,7 +29,7 @@ def test_central_box(height, width, size, crop):
 
 
 @given(height=sides, width=sides, seed=st.integers(0, 1000), low=st.floats(0.05, 1))
-def test_random_box_lies_within(height, width, seed, low):
+def test_random_box_fits_in_image(height, width, seed, low):
     rng = np.random.default_rng(seed)
     top, left, inner_height, inner_width = boxes.random_box(height, width, rng, (low, 1.0))
     assert top >= 0
@@ -55,7 +55,7 @@ def test_random_box_keeps_area_and_aspect():
     crop=st.floats(0.1, 1),
     gap=st.floats(1, 2),
 )
-def test_at_the_least_size_the_box_has_so_many_times_the_size(whole, size, crop, gap):
+def test_least_size_gives_box_gap_times_size(whole, size, crop, gap):
     box = boxes.central_box(*whole, size, crop)
     least = boxes.least_size(whole, box, size, gap)
     for side, part, wanted in zip(least, boxes.scaled(box, whole, least)[2:], size, strict=True):

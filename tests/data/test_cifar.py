@@ -31,7 +31,7 @@ def cifar100(tmp_path):
     return tmp_path
 
 
-def test_cifar10(cifar10):
+def test_splits_read_cifar10(cifar10):
     train, test = (open_source('cifar', split, str(cifar10)) for split in ('train', 'test'))
     assert (len(train), len(test)) == (30, 6)
     np.testing.assert_array_equal(train.images, np.tile(PIXELS, (5, 1, 1, 1)))
@@ -39,7 +39,7 @@ def test_cifar10(cifar10):
     assert train.labels == tuple(f'class{i}' for i in range(10))
 
 
-def test_cifar100_has_fine_labels(cifar100):
+def test_splits_read_fine_labels_of_cifar100(cifar100):
     test = open_source('cifar', 'test', str(cifar100))
     np.testing.assert_array_equal(test.images, PIXELS)
     np.testing.assert_array_equal(test.labels_of, range(94, 100))
@@ -47,20 +47,20 @@ def test_cifar100_has_fine_labels(cifar100):
 
 
 @pytest.mark.parametrize('length', [3000, 3073 * 2 - 1])
-def test_truncated(cifar10, length):
+def test_splits_refuse_truncated_file(cifar10, length):
     file = cifar10 / 'data_batch_3.bin'
     file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(UserError, match=r'data_batch_3.bin: .* no whole number of images'):
         open_source('cifar', 'train', str(cifar10))
 
 
-def test_missing_file(cifar10):
+def test_splits_report_missing_file(cifar10):
     (cifar10 / 'data_batch_4.bin').unlink()
     with pytest.raises(UserError, match=r'no file .*data_batch_4.bin'):
         open_source('cifar', 'train', str(cifar10))
 
 
-def test_wrong_label_and_wrong_names(cifar10):
+def test_splits_refuse_wrong_label_and_wrong_names(cifar10):
     (cifar10 / 'test_batch.bin').write_bytes(records(1, [0, 1, 2, 3, 4, 10]))
     with pytest.raises(UserError, match=r'image 5 of .* has label 10'):
         open_source('cifar', 'test', str(cifar10))
@@ -69,7 +69,7 @@ def test_wrong_label_and_wrong_names(cifar10):
         open_source('cifar', 'train', str(cifar10))
 
 
-def test_empty_files(cifar100):
+def test_splits_refuse_empty_files(cifar100):
     (cifar100 / 'train.bin').write_bytes(b'')
     with pytest.raises(UserError, match='holds no images'):
         open_source('cifar', 'train', str(cifar100))

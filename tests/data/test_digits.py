@@ -5,7 +5,7 @@ from vitjax.data.sources import open_source
 from vitjax.errors import UserError
 
 
-def test_sizes_and_values():
+def test_splits_have_known_sizes_and_values():
     train, test = (open_source('digits', split) for split in ('train', 'test'))
     assert (len(train), len(test)) == (1437, 360)
     assert train.images.shape == (1437, 8, 8, 1)
@@ -14,13 +14,13 @@ def test_sizes_and_values():
 
 
 @pytest.mark.parametrize('split', ['test', 'train[:10%]', 'train[40%:60%]', 'train[-100:]'])
-def test_parts_are_stratified(split):
+def test_splits_are_stratified(split):
     source = open_source('digits', split)
     counts = np.bincount([source[index]['label'] for index in range(len(source))])
     assert counts.max() - counts.min() <= 3
 
 
-def test_parts_share_no_image_and_lose_none():
+def test_splits_partition_the_images():
     from sklearn.datasets import load_digits
 
     split = open_source('digits', 'train+test')
@@ -30,6 +30,6 @@ def test_parts_share_no_image_and_lose_none():
     )
 
 
-def test_takes_no_path():
+def test_splits_refuse_a_path():
     with pytest.raises(UserError, match='has no path'):
         open_source('digits', 'train', '/data')

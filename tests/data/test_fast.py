@@ -35,19 +35,19 @@ def distance(one, other):
 @pytest.mark.parametrize('picture', [NOISE, NOISE.convert('L')], ids=['colour', 'gray'])
 @pytest.mark.parametrize('options', [{}, {'subsampling': 0}, {'progressive': True}])
 @pytest.mark.parametrize('channels', [None, 1, 3, 4])
-def test_a_part_as_large_as_the_result_is_exact(picture, options, channels):
+def test_resize_is_exact_without_scaling(picture, options, channels):
     content = jpeg(picture, **options)
     found = fast_cut(EncodedImage(content, 'x'), channels, cut((20, 30, 50, 40), (50, 40)))
     assert distance(found, decode(content, channels)[20:70, 30:70]) == 0
 
 
-def test_the_first_of_several_pictures_is_read():
+def test_decode_fast_reads_first_frame():
     content = encoded(NOISE, 'MPO', quality=95, save_all=True, append_images=[LARGE])
     found = fast_cut(EncodedImage(content, 'x'), 3, cut((20, 30, 50, 40), (50, 40)))
     assert distance(found, decode(jpeg(NOISE), 3)[20:70, 30:70]) == 0
 
 
-def test_a_larger_result_is_interpolated():
+def test_resize_interpolates_when_enlarging():
     content = jpeg(NOISE)
     box = cut((0, 0, 96, 80), (250, 190))
     found = fast_cut(EncodedImage(content, 'x'), 3, box)
@@ -55,7 +55,7 @@ def test_a_larger_result_is_interpolated():
 
 
 @pytest.mark.parametrize('size', [(48, 48), (48, 300), (300, 48)])
-def test_a_much_smaller_side_holds_means_not_single_pixels(size):
+def test_resize_averages_when_reducing_below_half(size):
     checks = np.indices((240, 240)).sum(axis=0) % 2 * 255
     content = jpeg(Image.fromarray(checks.astype(np.uint8)))
     found = fast_cut(EncodedImage(content, 'x'), None, cut((0, 0, 240, 240), size))
@@ -66,7 +66,7 @@ def test_a_much_smaller_side_holds_means_not_single_pixels(size):
     ('axis', 'box', 'size'),
     [(0, (0, 0, 400, 600), (400, 150)), (1, (0, 0, 800, 300), (200, 300))],
 )
-def test_neither_side_is_decoded_smaller_than_the_result(axis, box, size):
+def test_decode_fast_scale_is_at_least_result_size(axis, box, size):
     stripes = np.indices((800, 600))[axis] // 4 % 2 * 255
     content = jpeg(Image.fromarray(stripes.astype(np.uint8)))
     assert fast_cut(EncodedImage(content, 'x'), 1, cut(box, size)).std() > 120
@@ -74,7 +74,7 @@ def test_neither_side_is_decoded_smaller_than_the_result(axis, box, size):
 
 @pytest.mark.parametrize('orientation', range(10))
 @pytest.mark.parametrize('shift', [0, 30_000])
-def test_images_are_turned_as_in_evaluation(orientation, shift):
+def test_decode_fast_follows_exif_orientation(orientation, shift):
     # A long comment in front of the Exif data, which Pillow does not mind.
     content = jpeg(LARGE, orientation)
     comment = b'\xff\xfe' + (shift + 2).to_bytes(2, 'big') + b'a' * shift
@@ -96,7 +96,7 @@ def test_images_are_turned_as_in_evaluation(orientation, shift):
     ids=['CMYK', 'PNG', 'RGBA', 'WebP', 'array', 'gray array'],
 )
 @pytest.mark.parametrize('channels', [None, 1, 3, 4])
-def test_others_are_read_as_ever(content, channels):
+def test_decode_fast_leaves_other_files_to_pillow(content, channels):
     image = EncodedImage(content, 'x') if isinstance(content, bytes) else content
     box = cut((4, 5, 20, 30), (40, 16))
     assert distance(fast_cut(image, channels, box), decode(image, channels, box)) == 0
@@ -106,7 +106,7 @@ sides = st.integers(1, 40)
 
 
 @given(height=sides, width=sides, size=st.tuples(sides, sides), data=st.data())
-def test_any_box_has_a_pixel(height, width, size, data):
+def test_resize_accepts_any_box(height, width, size, data):
     def part(side):
         length = data.draw(st.floats(0.1, side))
         return data.draw(st.floats(0, side - length)), length
@@ -121,14 +121,14 @@ JPEG = jpeg(Image.fromarray(PHOTO))
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', JPEG[:400], encoded(rgba(), 'PNG')[:100]])
-def test_a_damaged_file_is_named(content, tmp_path):
+def test_decode_fast_names_damaged_file(content, tmp_path):
     path = tmp_path / 'broken.jpg'
     path.write_bytes(content)
     with pytest.raises(CorruptExample, match=r'broken\.jpg'):
         fast_cut(EncodedImage(path, str(path)), 3, cut((0, 0, 9, 9), (4, 4)))
 
 
-def test_training_images_are_near_the_exact_ones():
+def test_standard_augment_fast_is_near_exact():
     preprocess = Preprocess((60, 50), 3, 1.0, (0.5,), (0.5,), 'bilinear')
     augment = {'crop': (0.1, 1.0), 'flip': True}
     exact, quick = (StandardAugment(preprocess, **augment, fast=value) for value in (False, True))
@@ -138,7 +138,7 @@ def test_training_images_are_near_the_exact_ones():
         assert distance(one, other) <= 8
 
 
-def test_the_extra_is_named(monkeypatch):
+def test_library_names_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, 'cv2', None)
     fast.library.cache_clear()
     preprocess = Preprocess((8, 8), 3, 1.0, (0.5,), (0.5,))

@@ -19,7 +19,7 @@ def labels_of(source):
     return [source.labels[source[index]['label']] for index in range(len(source))]
 
 
-def test_flat_folder_is_all_train_and_spreads_classes(tmp_path):
+def test_splits_of_flat_folder_are_train_with_spread_classes(tmp_path):
     path = fill(tmp_path, b=['1.png', '2.PNG', 'deep/er/3.png'], a=['1.jpg', '2.bmp', '3.webp'])
     (tmp_path / 'a' / 'README.md').write_text('no image')
     (tmp_path / 'a' / '.hidden.png').write_text('no image')
@@ -47,7 +47,7 @@ def test_flat_folder_is_all_train_and_spreads_classes(tmp_path):
         (('test',), 'test', 'test'),
     ],
 )
-def test_split_folders(tmp_path, folders, split, expected):
+def test_splits_are_named_after_folders(tmp_path, folders, split, expected):
     for folder in folders:
         fill(tmp_path / folder, cat=['1.png'], dog=['1.png'])
     source = open_source('folder', split, str(tmp_path))
@@ -55,12 +55,12 @@ def test_split_folders(tmp_path, folders, split, expected):
     assert source.labels == ('cat', 'dog')
 
 
-def test_classes_may_be_called_as_splits(tmp_path):
+def test_splits_accept_classes_named_like_splits(tmp_path):
     source = open_source('folder', 'train', fill(tmp_path, train=['1.png'], plane=['1.png']))
     assert source.labels == ('plane', 'train')
 
 
-def test_labels_are_those_of_train(tmp_path):
+def test_labels_come_from_train(tmp_path):
     fill(tmp_path / 'train', cat=['1.png'], dog=['1.png'])
     fill(tmp_path / 'test', dog=['1.png'])
     assert labels_of(open_source('folder', 'test', str(tmp_path))) == ['dog']
@@ -69,21 +69,21 @@ def test_labels_are_those_of_train(tmp_path):
         open_source('folder', 'test', str(tmp_path))
 
 
-def test_class_without_images(tmp_path):
+def test_folder_refuses_class_without_images(tmp_path):
     fill(tmp_path, cat=['1.png'])
     (tmp_path / 'dog').mkdir()
     with pytest.raises(UserError, match=r'dog: no images in it \(.bmp'):
         open_source('folder', 'train', str(tmp_path))
 
 
-def test_corrupt_file_is_named(tmp_path):
+def test_decode_names_corrupt_file(tmp_path):
     source = open_source('folder', 'train', fill(tmp_path, cat=['1.png']))
     (tmp_path / 'cat' / '1.png').write_bytes(b'nothing')
     with pytest.raises(CorruptExample, match=r'cat/1.png: not an image'):
         np.asarray(source[0]['image'])
 
 
-def test_a_link_that_leads_nowhere_is_a_corrupt_example(tmp_path):
+def test_broken_link_is_a_corrupt_example(tmp_path):
     source = open_source('folder', 'train', fill(tmp_path, cat=['1.png']))
     (tmp_path / 'cat' / '1.png').unlink()
     (tmp_path / 'cat' / '1.png').symlink_to('nowhere.png')
@@ -92,6 +92,6 @@ def test_a_link_that_leads_nowhere_is_a_corrupt_example(tmp_path):
 
 
 @pytest.mark.parametrize('hidden', ['.2.png', '.ipynb_checkpoints/2.png', 'deep/.hidden/2.png'])
-def test_what_is_hidden_is_left_out(tmp_path, hidden):
+def test_hidden_files_are_ignored(tmp_path, hidden):
     fill(tmp_path / '.data', cat=['1.png', hidden])
     assert len(open_source('folder', 'train', str(tmp_path / '.data'))) == 1

@@ -32,7 +32,7 @@ def write(folder, images, labels, mark='-', zipped=False, prefix='train'):
 @pytest.mark.parametrize('mark', ['-', '.'])
 @pytest.mark.parametrize('zipped', [True, False])
 @pytest.mark.parametrize(('split', 'prefix'), [('train', 'train'), ('test', 't10k')])
-def test_reads(tmp_path, mark, zipped, split, prefix):
+def test_splits_read_images_and_labels(tmp_path, mark, zipped, split, prefix):
     path = write(tmp_path, idx(PIXELS), idx(LABELS), mark, zipped, prefix)
     source = open_source('idx', split, path)
     assert len(source) == 12
@@ -42,7 +42,7 @@ def test_reads(tmp_path, mark, zipped, split, prefix):
     assert 'image 3' in source.describe(3)
 
 
-def test_class_names(tmp_path):
+def test_splits_name_classes(tmp_path):
     digits = write(tmp_path / 'mnist', idx(PIXELS[:2]), idx(LABELS[:2]))
     assert open_source('idx', 'train', digits).labels == tuple('0123456789')
     fashion = write(tmp_path / 'Fashion-MNIST', idx(PIXELS[:2]), idx(LABELS[:2]))
@@ -63,7 +63,7 @@ def test_class_names(tmp_path):
         (idx(PIXELS[:0]), idx(LABELS[:0]), 'holds no images'),
     ],
 )
-def test_malformed(tmp_path, images, labels, message):
+def test_splits_refuse_malformed_files(tmp_path, images, labels, message):
     path = write(tmp_path, images, labels)
     with pytest.raises(UserError, match=message) as caught:
         open_source('idx', 'train', path)
@@ -71,7 +71,7 @@ def test_malformed(tmp_path, images, labels, message):
 
 
 @pytest.mark.parametrize('label', [-1, 2])
-def test_labels_are_numbers_of_classes(label):
+def test_splits_refuse_label_without_class(label):
     images = np.zeros((2, 4, 4, 1), np.uint8)
     with pytest.raises(UserError, match=f'image 1 of x has label {label}, but there are 2 classes'):
         Arrays('x', images, np.array([0, label]), ('a', 'b'))
@@ -84,14 +84,14 @@ def test_label_without_a_class(tmp_path):
 
 
 @pytest.mark.parametrize('length', [5, 40, -4])
-def test_damaged_gzip(tmp_path, length):
+def test_splits_refuse_damaged_gzip(tmp_path, length):
     path = tmp_path / 'images.gz'
     path.write_bytes(gzip.compress(idx(PIXELS))[:length])
     with pytest.raises(UserError, match=r'images.gz: cannot be read'):
         read_idx(path)
 
 
-def test_missing_labels(tmp_path):
+def test_splits_report_missing_labels(tmp_path):
     path = write(tmp_path, idx(PIXELS), idx(LABELS))
     (tmp_path / 'train-labels-idx1-ubyte').unlink()
     with pytest.raises(UserError, match='no file train-labels-idx1-ubyte'):
@@ -102,7 +102,7 @@ def test_missing_labels(tmp_path):
     not FASHION_MNIST.is_dir(), reason='Debian package dataset-fashion-mnist is not installed'
 )
 @pytest.mark.parametrize(('split', 'count'), [('train', 60_000), ('test', 10_000)])
-def test_fashion_mnist(split, count):
+def test_splits_read_fashion_mnist(split, count):
     source = open_source('idx', split, str(FASHION_MNIST))
     assert source.images.shape == (count, 28, 28, 1)
     assert source.labels == FASHION

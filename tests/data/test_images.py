@@ -73,7 +73,7 @@ def test_16_bits_are_scaled(value, form):
 
 @pytest.mark.parametrize('orientation', range(1, 10))  # 9 means nothing
 @pytest.mark.parametrize('size', [(24, 40), (40, 24), (3, 5)])
-def test_exif_orientation_is_the_same_decoded_whole_and_cut(orientation, size):
+def test_decode_cut_follows_exif_orientation(orientation, size):
     data = jpeg(Image.fromarray(PHOTO).resize((512, 384)), orientation)
     whole = images.decode(data)
     assert whole.shape == ((512, 384, 3) if 5 <= orientation <= 8 else (384, 512, 3))
@@ -94,7 +94,7 @@ def test_exif_orientation_is_the_same_decoded_whole_and_cut(orientation, size):
     ],
     ids=['empty', 'text', 'cut JPEG', 'cut PNG', 'floats'],
 )
-def test_corrupt_images_name_their_file(data, tmp_path):
+def test_decode_names_corrupt_file(data, tmp_path):
     path = tmp_path / 'broken.jpg'
     path.write_bytes(data)
     for source in (path, images.EncodedImage(data, str(path))):
@@ -103,7 +103,7 @@ def test_corrupt_images_name_their_file(data, tmp_path):
         assert '\n' not in str(caught.value)
 
 
-def test_missing_file_and_wrong_array():
+def test_decode_refuses_missing_file_and_wrong_array():
     with pytest.raises(CorruptExample, match=r'no file /nowhere\.png'):
         images.decode('/nowhere.png')
     for array in (np.zeros((4, 0, 3), np.uint8), np.zeros((4, 4), int), np.zeros(4, np.uint8)):
@@ -120,17 +120,17 @@ def test_decode_takes_arrays_and_pictures(image):
     )
 
 
-def test_a_picture_of_the_callers_stays_as_it_is():
+def test_decode_does_not_change_picture_of_caller():
     picture = Image.open(io.BytesIO(jpeg(Image.fromarray(PHOTO))))
     images.decode(picture, 3, images.central_cut((4, 4)))
     assert picture.size == (64, 48)
 
 
-def test_a_cut_is_the_identity_where_it_can_be():
+def test_decode_cut_of_same_size_is_identity():
     assert images.decode(PHOTO, None, images.central_cut((48, 64))) is PHOTO
 
 
-def test_a_squashed_image_is_seen_whole():
+def test_central_cut_squash_keeps_whole_image():
     cut = images.decode(PHOTO, None, images.central_cut((32, 32), squash=True))
     whole = Image.fromarray(PHOTO).resize((32, 32), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(cut, whole)
@@ -142,6 +142,6 @@ sides = st.integers(1, 60)
 
 
 @given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))
-def test_a_cut_has_the_wanted_size(height, width, size, crop):
+def test_decode_cut_has_requested_size(height, width, size, crop):
     pixels = np.zeros((height, width, 3), np.uint8)
     assert images.decode(pixels, 3, images.central_cut(size, crop)).shape == (*size, 3)

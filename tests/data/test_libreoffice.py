@@ -46,7 +46,7 @@ def pairs(path, split, languages=('ko', 'en')):
     return [tuple(source[index].values()) for index in range(len(source))]
 
 
-def test_paragraphs_by_file_and_id(help_folder):
+def test_splits_pair_paragraphs_by_file_and_id(help_folder):
     everything = pairs(help_folder, 'train+valid+test')
     assert ('앞', 'front') in everything
     assert ('그림가 넣기', 'Insert a picture') in everything
@@ -63,7 +63,7 @@ def test_splits_are_whole_documents(help_folder):
                 assert libreoffice._split_of(name) == split
 
 
-def test_missing_packages(tmp_path):
+def test_splits_name_missing_packages(tmp_path):
     with pytest.raises(
         UserError, match=r'apt install libreoffice-help-ko libreoffice-help-en-us$'
     ) as caught:
@@ -111,7 +111,7 @@ def test_plain_text(markup, text):
         (('삭제', 'Delete'), False),
     ],
 )
-def test_near_duplicates(pair, near):
+def test_without_near_duplicates(pair, near):
     held_out = [
         ('차트를 새로 만듭니다.', 'Creates a new chart.'),
         ('행과 열', 'creates 3 rows and columns, not 12'),
@@ -119,7 +119,7 @@ def test_near_duplicates(pair, near):
     assert without_near_duplicates([pair], held_out) == ([] if near else [pair])
 
 
-def test_near_duplicates_of_held_out_sentences_are_counted(help_folder, caplog):
+def test_splits_log_number_of_near_duplicates(help_folder, caplog):
     with caplog.at_level(logging.INFO):
         # Headings that only differ in a number are the same.
         for number in range(60):
@@ -137,7 +137,7 @@ def test_near_duplicates_of_held_out_sentences_are_counted(help_folder, caplog):
 
 
 @pytest.mark.skipif(not INSTALLED, reason='needs libreoffice-help-ko and libreoffice-help-en-us')
-def test_installed_help():
+def test_splits_read_installed_help():
     parts = {split: pairs(None, split) for split in ('train', 'valid', 'test')}
     assert len(parts['train']) > 10_000
     for held_out in ('valid', 'test'):

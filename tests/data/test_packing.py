@@ -21,7 +21,7 @@ def sentences(lengths, side):
 
 @few
 @given(LENGTHS, st.integers(0, 3))
-def test_every_pair_is_in_one_row_and_rows_hold_what_is_in_them(lengths, seed):
+def test_pack_puts_every_pair_in_one_row_that_fits(lengths, seed):
     rows = pack(lengths, ROOM, seed)
     assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
     for row in rows:
@@ -31,7 +31,7 @@ def test_every_pair_is_in_one_row_and_rows_hold_what_is_in_them(lengths, seed):
 
 @few
 @given(LENGTHS.filter(lambda lengths: 2 <= len(lengths) <= 100))
-def test_no_two_rows_fit_into_one(lengths):
+def test_pack_leaves_no_two_rows_that_fit_into_one(lengths):
     """First fit with all rows open leaves no row that the first sentence of a later one would fit."""
     rows = pack(lengths, ROOM, 0)
     used = [[sum(lengths[index][side] for index in row) for side in (0, 1)] for row in rows]
@@ -40,21 +40,21 @@ def test_no_two_rows_fit_into_one(lengths):
             assert any(earlier[side] + lengths[row[0]][side] > ROOM[side] for side in (0, 1))
 
 
-def test_packing_is_dense_and_quick():
+def test_pack_is_dense_and_fast():
     rng = np.random.default_rng(0)
     lengths = [tuple(pair) for pair in rng.integers(4, 20, (20_000, 2)).tolist()]
     rows = pack(lengths, (64, 65), 0)
     assert np.sum(lengths) / (len(rows) * (64 + 65)) > 0.85
 
 
-def test_the_seed_settles_the_groups():
+def test_pack_is_a_function_of_seed():
     lengths = [(3, 3)] * 50
     assert pack(lengths, ROOM, 0) != pack(lengths, ROOM, 1)
 
 
 @few
 @given(LENGTHS.filter(len))
-def test_rows(lengths):
+def test_rows_hold_tokens_segments_and_positions(lengths):
     sides = [sentences(lengths, side) for side in (0, 1)]
     rows = Rows('rows', *map(Ragged, sides), pack(lengths, ROOM, 0), ROOM)
     found = {'source': [], 'target': []}
@@ -85,7 +85,7 @@ def test_rows(lengths):
     assert rows.padding == pytest.approx(padding / (len(rows) * sum(ROOM)))
 
 
-def test_row_by_eye():
+def test_rows_equal_written_example():
     rows = Rows(
         'some rows', Ragged([[7, 3], [8, 9, 3]]), Ragged([[2, 3], [2, 6, 3]]), [[1, 0]], (7, 5)
     )

@@ -25,7 +25,7 @@ ENDS = {'newline': '\n', 'none': '', 'CRLF': '\r\n'}
 
 @pytest.mark.parametrize('end', ENDS.values(), ids=ENDS.keys())
 @pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'], ids=['', 'BOM'])
-def test_both_forms_hold_the_same(tmp_path, end, mark):
+def test_splits_of_two_files_equal_those_of_tsv(tmp_path, end, mark):
     newline = end or '\n'
 
     def text(lines):
@@ -38,7 +38,7 @@ def test_both_forms_hold_the_same(tmp_path, end, mark):
     assert opened(tmp_path, 'train[1:]+valid[:1]') == [*PAIRS[1:], PAIRS[0]]
 
 
-def test_languages_name_the_files(tmp_path):
+def test_splits_find_files_by_language(tmp_path):
     write(
         tmp_path, {'train.ko': KOREAN, 'train.en': ENGLISH, 'train.de': ['Hallo.', 'Ja.', 'Nein.']}
     )
@@ -49,13 +49,13 @@ def test_languages_name_the_files(tmp_path):
     assert opened(tmp_path, languages=('ko', 'de'))[2]['target'] == 'Nein.'
 
 
-def test_only_a_newline_ends_a_line(tmp_path):
+def test_splits_end_lines_at_newlines_only(tmp_path):
     odd = 'one\u2028two\x0bthree\x85four\rfive'
     write(tmp_path, {'train.ko': [odd, '', '끝'], 'train.en': ['a', '', 'b']})
     assert [pair['source'] for pair in opened(tmp_path)] == [odd, '', '끝']
 
 
-def test_source(tmp_path):
+def test_source_describes_sentences_and_pickles(tmp_path):
     write(tmp_path, {'test.ko': KOREAN, 'test.en': ENGLISH})
     source = open_source('parallel', 'test', str(tmp_path), ('ko', 'en'))
     assert source.labels is None
@@ -85,7 +85,7 @@ def test_source(tmp_path):
         ({'train.tsv': ['a\tb\tc']}, r'train\.tsv, line 1: .* but it has 3 columns'),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, files, message):
+def test_splits_report_malformed_files(tmp_path, files, message):
     write(tmp_path, files)
     with pytest.raises(UserError, match=message) as caught:
         opened(tmp_path)
@@ -95,11 +95,11 @@ def test_what_is_wrong_is_said(tmp_path, files, message):
 @pytest.mark.parametrize(
     ('path', 'message'), [(None, 'needs config.data.path'), ('/no/such', "no folder '/no/such'")]
 )
-def test_missing_folder(path, message):
+def test_splits_report_missing_folder(path, message):
     with pytest.raises(UserError, match=message):
         open_source('parallel', 'train', path, ('ko', 'en'))
 
 
-def test_unknown_data_set():
+def test_open_source_suggests_name_of_data_set():
     with pytest.raises(UserError, match="unknown data set 'paralel'; did you mean 'parallel'"):
         open_source('paralel', languages=('ko', 'en'))

@@ -20,7 +20,7 @@ def apply(name, image, magnitude):
 
 @IMAGES
 @pytest.mark.parametrize('name', OPERATIONS)
-def test_an_operation_acts_by_its_magnitude(image, name):
+def test_operations_scale_with_magnitude(image, name):
     none, weak, strong = (apply(name, image, magnitude) for magnitude in (0.0, 0.3, 1.0))
     if name in WITHOUT_MAGNITUDE:
         np.testing.assert_array_equal(none, strong)
@@ -61,13 +61,13 @@ def rotated(degrees):
         ),
     ],
 )
-def test_each_does_what_its_name_says(name, there, back):
+def test_operations_do_what_their_names_say(name, there, back):
     np.testing.assert_array_equal(apply(name, NOISY, 1.0), there)
     np.testing.assert_array_equal(apply(name, NOISY, -1.0), there if back is None else back)
 
 
 @pytest.mark.parametrize('sign', [1, -1])
-def test_a_shift_moves_a_side_by_150_of_331_pixels_and_a_shear_by_three_tenths(sign):
+def test_translate_and_shear_have_autoaugment_ranges(sign):
     image = np.full((331, 331, 1), 10, np.uint8)
     image[165] = image[:, 165] = 200  # a cross through the middle
     across, down = (apply(f'translate_{axis}', image, sign)[..., 0] for axis in 'xy')
@@ -83,7 +83,7 @@ def test_a_shift_moves_a_side_by_150_of_331_pixels_and_a_shear_by_three_tenths(s
 
 
 @IMAGES
-def test_random_numbers_settle_everything(image):
+def test_rand_augment_is_a_function_of_rng(image):
     before = image.copy()
     once, again = (rand_augment(image, np.random.default_rng(3), 2, 0.5) for _ in range(2))
     np.testing.assert_array_equal(once, again)
@@ -92,7 +92,7 @@ def test_random_numbers_settle_everything(image):
     np.testing.assert_array_equal(image, before)
 
 
-def test_all_operations_are_drawn_both_ways(monkeypatch):
+def test_rand_augment_draws_all_operations_with_both_signs(monkeypatch):
     drawn = set()
     for name in OPERATIONS:
 

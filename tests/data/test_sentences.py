@@ -105,7 +105,7 @@ def assert_same(batches, others):
 
 
 @pytest.mark.parametrize('name', ['packed', 'single'])
-def test_an_epoch_has_every_pair_once(request, folder, name):
+def test_train_batches_have_every_pair_once_per_epoch(request, folder, name):
     data = request.getfixturevalue(name)
     (batch,) = take(data, 1, batch_size=len(data.train))
     assert {key: (value.shape[1:], value.dtype) for key, value in batch.items()} == {
@@ -118,7 +118,7 @@ def test_an_epoch_has_every_pair_once(request, folder, name):
     assert data.train.padding < 0.3 if name == 'packed' else data.train.padding > 0.5
 
 
-def test_evaluation_is_in_order_and_a_sentence_a_row(packed, single):
+def test_eval_batches_have_one_sentence_per_row_in_order(packed, single):
     batches = take(packed, 9, split='eval')
     assert [batch['mask'].sum() for batch in batches] == [8, 8, 8, 6]
     assert not any(batches[-1][key][6:].any() for key in KEYS)
@@ -131,12 +131,12 @@ def test_evaluation_is_in_order_and_a_sentence_a_row(packed, single):
     assert_same(batches, take(single, 9, split='eval'))
 
 
-def test_batches_are_resumed(packed):
+def test_train_batches_resume_from_state(packed):
     assert_same(take(packed, 20)[12:], take(packed, 8, start=12))
 
 
 @pytest.mark.parametrize('split', ['train', 'eval'])
-def test_hosts_share_the_batches(packed, split):
+def test_batches_of_hosts_concatenate_to_global_batch(packed, split):
     whole = take(packed, 3, batch_size=8, split=split)
     halves = [take(packed, 3, batch_size=4, shard=(host, 2), split=split) for host in (0, 1)]
     joined = [
@@ -146,7 +146,7 @@ def test_hosts_share_the_batches(packed, split):
     assert_same(whole, joined)
 
 
-def test_config_and_seed_settle_everything(folder, packed):
+def test_open_sentences_is_a_function_of_config_and_seed(folder, packed):
     again, other = opened(folder), opened(folder, seed=1)
     assert again.tokenizer.model == packed.tokenizer.model == other.tokenizer.model
     assert_same(take(packed, 4), take(again, 4))
@@ -156,7 +156,7 @@ def test_config_and_seed_settle_everything(folder, packed):
     assert rows[0] != rows[1]
 
 
-def test_rows_go_to_other_processes(packed):
+def test_rows_can_be_pickled(packed):
     again = pickle.loads(pickle.dumps(packed.train))
     np.testing.assert_array_equal(again[3]['target'], packed.train[3]['target'])
 
@@ -181,7 +181,7 @@ def uneven(tmp_path_factory):
         ('cut', {'dropped': 0, 'kept': 4, 'cut': 3}),
     ],
 )
-def test_long_and_empty_sentences_are_counted(uneven, too_long, counts, caplog):
+def test_open_sentences_counts_long_and_empty_sentences(uneven, too_long, counts, caplog):
     with caplog.at_level(logging.INFO):
         data = opened(uneven, too_long=too_long, pack=False, max_length=8)
     expected = {'pairs': 7, 'empty': 3, 'eval_pairs': 7, 'eval_cut': 3} | counts
@@ -198,7 +198,7 @@ def test_long_and_empty_sentences_are_counted(uneven, too_long, counts, caplog):
     assert data.evaluation.lengths == (8, 9)
 
 
-def test_jamo_are_the_same_as_syllables(folder, packed, tmp_path):
+def test_jamo_and_syllables_have_the_same_tokens(folder, packed, tmp_path):
     import unicodedata
 
     for file in folder.iterdir():
@@ -206,7 +206,7 @@ def test_jamo_are_the_same_as_syllables(folder, packed, tmp_path):
     assert_same(take(packed, 2), take(opened(tmp_path), 2))
 
 
-def test_save(packed, tmp_path):
+def test_save_writes_tokenizer_and_example(packed, tmp_path):
     packed.save(tmp_path)
     text = (tmp_path / 'examples/source.txt').read_text()
     assert text == packed.references[0]['source'] + '\n'
@@ -230,7 +230,7 @@ def test_save(packed, tmp_path):
         ('train', {'languages': ('de', 'en')}, 'neither files such as train.de and train.en'),
     ],
 )
-def test_what_is_wrong_is_said(folder, split, text, message):
+def test_open_sentences_reports_mistakes(folder, split, text, message):
     with pytest.raises(UserError, match=message) as caught:
         opened(folder, split=split, **text)
     assert '\n' not in str(caught.value)

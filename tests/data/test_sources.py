@@ -59,13 +59,13 @@ def same(one, other):
     return one['label'] == other['label'] and np.array_equal(one['image'], other['image'])
 
 
-def test_every_source_is_tested():
+def test_all_sources_are_tested():
     texts = {'phrasebook', 'parallel', 'libreoffice', 'tfds:'}  # which have tests of their own
     assert set(SOURCES) - texts == {'digits', *WRITERS}
 
 
 @pytest.mark.parametrize('split', ['train', 'test', 'train[:50%]', 'test+train'])
-def test_interface(place, split):
+def test_sources_implement_the_protocol(place, split):
     name, path = place
     source = open_source(name, split, path)
     examples = [source[index] for index in range(len(source))]
@@ -80,7 +80,7 @@ def test_interface(place, split):
     assert {int(example['label']) for example in examples} == set(range(len(source.labels)))
 
 
-def test_every_source_goes_to_other_processes(place):
+def test_sources_can_be_pickled(place):
     name, path = place
     source = open_source(name, 'train[1:]', path)
     again = pickle.loads(pickle.dumps(source))
@@ -88,7 +88,7 @@ def test_every_source_goes_to_other_processes(place):
     assert source.describe(3) == again.describe(3)
 
 
-def test_parts_are_the_whole_in_pieces(place):
+def test_parts_concatenate_to_the_split(place):
     name, path = place
     whole, test = (open_source(name, split, path) for split in ('train', 'test'))
     parts = open_source(name, 'train[4:]+test+train[:4]', path)
@@ -103,7 +103,7 @@ def test_parts_are_the_whole_in_pieces(place):
         parts[len(parts)]
 
 
-def test_unknown_split(place):
+def test_open_source_reports_unknown_split(place):
     name, path = place
     with pytest.raises(UserError, match=r"no split 'training'; it has .*train"):
         open_source(name, 'training', path)
@@ -118,13 +118,13 @@ def test_unknown_split(place):
         ('tfds:qqqqqq', 'catalog/overview lists them'),
     ],
 )
-def test_unknown_name(name, message):
+def test_open_source_reports_unknown_name(name, message):
     with pytest.raises(UserError, match=message):
         open_source(name, 'train')
 
 
 @pytest.mark.parametrize('name', ['idx', 'cifar', 'folder'])
-def test_path_is_needed_and_must_exist(name, tmp_path):
+def test_open_source_needs_existing_path(name, tmp_path):
     with pytest.raises(UserError, match=r'needs config\.data\.path'):
         open_source(name, 'train')
     with pytest.raises(UserError, match=r'no folder .*nowhere'):

@@ -23,12 +23,12 @@ from vitjax.errors import UserError
         ('train[12.5%:13]', range(12, 13)),
     ],
 )
-def test_part_of_a_hundred(text, expected):
+def test_range_of_a_hundred(text, expected):
     (part,) = parse_split(text)
     assert (part.split, part.range(100)) == ('train', expected)
 
 
-def test_sums_keep_their_order():
+def test_parse_split_keeps_order_of_sums():
     assert [str(part) for part in parse_split('test[5:]+train.tok-2 + test[:5]')] == [
         'test[5:]',
         'train.tok-2',
@@ -37,7 +37,7 @@ def test_sums_keep_their_order():
 
 
 @pytest.mark.parametrize('text', ['', 'train[', 'train[1]', 'train[a:b]', 'train+', 'train[%:]'])
-def test_malformed(text):
+def test_parse_split_refuses_malformed_text(text):
     with pytest.raises(UserError, match='is no split; write'):
         parse_split(text)
 
@@ -52,13 +52,13 @@ def test_malformed(text):
         ('train[60%:40%]', 'is empty'),
     ],
 )
-def test_out_of_range(text, message):
+def test_range_refuses_bounds_outside_the_split(text, message):
     with pytest.raises(UserError, match=message):
         parse_split(text)[0].range(100)
 
 
 @given(count=st.integers(2, 10_000), cuts=st.lists(st.integers(1, 99), max_size=5, unique=True))
-def test_percentages_cut_a_split_into_every_example_once(count, cuts):
+def test_range_of_percentages_partitions_the_split(count, cuts):
     bounds = ['', *(f'{cut}%' for cut in sorted(cuts)), '']
     indices = []
     for start, stop in itertools.pairwise(bounds):
@@ -68,7 +68,7 @@ def test_percentages_cut_a_split_into_every_example_once(count, cuts):
 
 
 @given(data=st.data(), count=st.integers(1, 1000))
-def test_bounds_mean_what_they_mean_in_python(data, count):
+def test_range_equals_python_slice(data, count):
     start, stop = (data.draw(st.none() | st.integers(-count, count)) for _ in range(2))
     text = f'train[{"" if start is None else start}:{"" if stop is None else stop}]'
     # -0 is written as 0, so a negative bound is below 0.

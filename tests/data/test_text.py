@@ -17,7 +17,7 @@ def preprocess():
     return TextPreprocess(tokenizer, ('ko', 'en'), 40)
 
 
-def test_tokens_and_mask(preprocess):
+def test_call_returns_tokens_and_mask(preprocess):
     texts = ['ab cd', '', 'zz']
     source, mask = preprocess(texts)
     assert (source.shape, source.dtype, mask.shape, mask.dtype) == (
@@ -35,14 +35,14 @@ def test_tokens_and_mask(preprocess):
 @pytest.mark.parametrize(
     ('letters', 'length'), [(1, 16), (14, 16), (15, 16), (16, 32), (31, 32), (32, 40), (39, 40)]
 )
-def test_buckets(preprocess, letters, length, caplog):
+def test_call_pads_to_bucket_length(preprocess, letters, length, caplog):
     text = 'z' * (letters - 1)  # 'z' has no piece and the begin of a word has one
     assert len(preprocess.tokenizer.encode(text)) == letters - (letters == 1)
     assert preprocess(['', text])[0].shape == (2, length)
     assert not caplog.records
 
 
-def test_too_long_texts_are_cut_and_counted(preprocess, caplog):
+def test_call_truncates_long_texts_with_warning(preprocess, caplog):
     source, mask = preprocess(['ab', 'z' * 10_000])
     assert source.shape == (2, 40)
     assert mask[1].all()
@@ -53,19 +53,19 @@ def test_too_long_texts_are_cut_and_counted(preprocess, caplog):
     )
 
 
-def test_no_text(preprocess):
+def test_call_accepts_no_text(preprocess):
     source, mask = preprocess([])
     assert source.shape == mask.shape == (0, 16)
     assert preprocess.decode(source) == []
 
 
-def test_decoding_stops_at_the_end(preprocess):
+def test_decode_stops_at_end_token(preprocess):
     tokens = preprocess.tokenizer.encode('ab cd')
     rows = [[preprocess.bos, *tokens, preprocess.eos, *tokens], tokens]
     assert preprocess.decode(rows) == ['ab cd', 'ab cd']
 
 
-def test_save_and_load(preprocess, tmp_path):
+def test_load_equals_saved(preprocess, tmp_path):
     preprocess.save(tmp_path / 'run')
     loaded = TextPreprocess.load(tmp_path / 'run')
     assert (loaded.languages, loaded.max_length) == (('ko', 'en'), 40)
@@ -73,14 +73,14 @@ def test_save_and_load(preprocess, tmp_path):
 
 
 @pytest.mark.parametrize('content', ['{', '{}', '[]', '{"languages": ["ko"], "max_length": 3}'])
-def test_damaged_files(preprocess, tmp_path, content):
+def test_load_reports_damaged_files(preprocess, tmp_path, content):
     preprocess.save(tmp_path)
     (tmp_path / 'text.json').write_text(content)
     with pytest.raises(UserError, match=r'text.json is damaged'):
         TextPreprocess.load(tmp_path)
 
 
-def test_missing_files(preprocess, tmp_path):
+def test_load_reports_missing_files(preprocess, tmp_path):
     with pytest.raises(UserError, match=r'not the folder of a run: it has no text.json'):
         TextPreprocess.load(tmp_path)
     preprocess.save(tmp_path)
@@ -98,5 +98,5 @@ def test_import_needs_no_sentencepiece():
 @pytest.mark.parametrize(
     ('length', 'expected'), [(5, [7, 8, 9, 3]), (4, [7, 8, 9, 3]), (3, [7, 8, 3]), (1, [3])]
 )
-def test_cut(length, expected):
+def test_cut_keeps_end_token(length, expected):
     assert cut([7, 8, 9, 3], length) == expected

@@ -14,7 +14,7 @@ def prepared(tmp_path_factory):
     return path
 
 
-def test_prepared_data_are_those_of_the_source(prepared):
+def test_prepared_data_equal_the_source(prepared):
     theirs = open_source('tfds:vitjax_digits', 'train+test', str(prepared))
     ours = open_source('digits', 'train+test')
     assert theirs.labels == ours.labels
@@ -27,7 +27,7 @@ def test_prepared_data_are_those_of_the_source(prepared):
     assert 'tensorflow' not in sys.modules
 
 
-def test_own_builders_are_known_to_tfds(prepared):
+def test_builders_are_registered_with_tfds(prepared):
     import tensorflow_datasets as tfds
 
     import vitjax.data.builders  # noqa: F401 - registers them
@@ -54,14 +54,14 @@ def test_preparing_writes_nothing_to_stdout(tmp_path, capsys):
         ('cifar10/nothing', 'BuilderConfig nothing not found'),
     ],
 )
-def test_what_cannot_be_prepared_says_how(tmp_path, name, message):
+def test_splits_name_command_where_tensorflow_is_needed(tmp_path, name, message):
     with pytest.raises(UserError, match=message) as caught:
         open_source(f'tfds:{name}', 'train', str(tmp_path))
     assert '\n' not in str(caught.value)
     assert 'tensorflow' not in sys.modules
 
 
-def test_failing_builder(tmp_path, monkeypatch):
+def test_splits_report_failing_builder(tmp_path, monkeypatch):
     from vitjax.data import builders
 
     def unreachable(self, dl_manager):
@@ -72,7 +72,7 @@ def test_failing_builder(tmp_path, monkeypatch):
         open_source('tfds:vitjax_digits', 'train', str(tmp_path))
 
 
-def test_damaged_dataset_info(prepared, tmp_path):
+def test_splits_report_damaged_dataset_info(prepared, tmp_path):
     import shutil
 
     shutil.copytree(prepared / 'vitjax_digits', tmp_path / 'vitjax_digits')

@@ -77,7 +77,7 @@ def texts(name, languages, folder, split='train'):
         ('vitjax_test_talks', ('de', 'ko'), [('hallo', '안녕'), ('ja', '네')]),
     ],
 )
-def test_texts(folder, name, languages, expected):
+def test_text_splits_read_pairs(folder, name, languages, expected):
     assert texts(name, languages, folder) == texts(name, languages, folder, 'test') == expected
     assert len(texts(name, languages, folder, 'train[:1]')) == 1
     assert 'tensorflow' not in sys.modules
@@ -99,7 +99,7 @@ def test_texts(folder, name, languages, expected):
         ),
     ],
 )
-def test_what_is_wrong_is_said(folder, name, message):
+def test_text_splits_report_missing_translations(folder, name, message):
     with pytest.raises(UserError, match=message) as caught:
         texts(name, ('fr', 'en'), folder)
     assert '\n' not in str(caught.value)

@@ -29,14 +29,14 @@ def unigram():
     return Tokenizer.train(TEXTS, kind='unigram', vocab_size=380)
 
 
-def test_special_tokens(tokenizer):
+def test_special_tokens_have_fixed_ids(tokenizer):
     assert (tokenizer.pad, tokenizer.unk, tokenizer.bos, tokenizer.eos) == (0, 1, 2, 3)
     pieces = [tokenizer._processor.id_to_piece(number) for number in range(4)]
     assert pieces == ['<pad>', '<unk>', '<s>', '</s>']
     assert tokenizer.decode([2, *tokenizer.encode('I read a book.'), 3, 0, 0]) == 'I read a book.'
 
 
-def test_known_words_are_short_and_others_are_spelled(tokenizer):
+def test_encode_spells_unknown_words(tokenizer):
     known, unknown = tokenizer.encode('I am a student.'), tokenizer.encode('꿹')
     assert len(known) < len('I am a student.')
     assert len(unknown) >= 3  # bytes, not one unknown token
@@ -50,7 +50,7 @@ def test_known_words_are_short_and_others_are_spelled(tokenizer):
 @example('\ud800 alone \udfff')
 @example('  ▁ wide\u3000space  ')
 @example('👩\u200d👧 \uff46 \ufb01')
-def test_any_text_goes_there_and_back(unigram, text):
+def test_decode_inverts_encode(unigram, text):
     tokens = unigram.encode(text)
     assert all(type(token) is int and 4 <= token < unigram.size for token in tokens)
     assert unigram.decode(tokens) == normalise(text)
@@ -58,28 +58,28 @@ def test_any_text_goes_there_and_back(unigram, text):
 
 @few
 @given(st.lists(st.integers(0, 10**6)))
-def test_any_tokens_can_be_decoded(unigram, tokens):
+def test_decode_accepts_any_tokens(unigram, tokens):
     assert isinstance(unigram.decode(tokens), str)
 
 
 @pytest.mark.parametrize('form', ['NFC', 'NFD'])
-def test_jamo_and_syllables_have_the_same_tokens(tokenizer, form):
+def test_encode_is_equal_for_jamo_and_syllables(tokenizer, form):
     for text in KOREAN:
         assert tokenizer.encode(unicodedata.normalize(form, text)) == tokenizer.encode(text)
     assert unicodedata.normalize('NFD', KOREAN[0]) != KOREAN[0]
 
 
-def test_white_space_is_one_space(tokenizer):
+def test_encode_collapses_white_space(tokenizer):
     assert tokenizer.encode('  I\tam\n a\u3000student. ') == tokenizer.encode('I am a student.')
     assert tokenizer.encode(' \n ') == []
 
 
-def test_many_at_once(tokenizer):
+def test_encode_all_equals_encode(tokenizer):
     texts = [*TEXTS, '', '\ud800']
     assert tokenizer.encode_all(texts) == [tokenizer.encode(text) for text in texts]
 
 
-def test_same_texts_same_tokenizer(kind, tokenizer, tmp_path):
+def test_train_is_deterministic(kind, tokenizer, tmp_path):
     assert Tokenizer.train(iter(TEXTS), kind=kind, vocab_size=380).model == tokenizer.model
     tokenizer.save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
@@ -87,17 +87,17 @@ def test_same_texts_same_tokenizer(kind, tokenizer, tmp_path):
     assert loaded.encode_all(TEXTS) == tokenizer.encode_all(TEXTS)
 
 
-def test_vocabulary_may_be_smaller_than_asked_for():
+def test_train_may_return_smaller_vocabulary():
     assert 260 < Tokenizer.train(['ab ab'], kind='unigram', vocab_size=4000).size < 300
 
 
-def test_large_data_are_sampled_evenly(monkeypatch):
+def test_train_samples_large_data_evenly(monkeypatch):
     monkeypatch.setattr(module, '_SENTENCES', 2)
     sampled = Tokenizer.train(['ab', 'x', 'cd', 'y'], kind='unigram', vocab_size=300)
     assert sampled.model == Tokenizer.train(['ab', 'cd'], kind='unigram', vocab_size=300).model
 
 
-def test_too_small_a_vocabulary():
+def test_train_refuses_too_small_vocabulary():
     with pytest.raises(
         UserError, match=r'config.text.vocab_size=265 is too small: .* at least 307'
     ):
@@ -105,7 +105,7 @@ def test_too_small_a_vocabulary():
 
 
 @pytest.mark.parametrize(('content', 'message'), [(b'no model', 'is damaged'), (None, 'No such')])
-def test_what_cannot_be_loaded(tmp_path, content, message):
+def test_load_reports_damaged_files(tmp_path, content, message):
     path = tmp_path / 'tokenizer.model'
     if content is not None:
         path.write_bytes(content)
@@ -115,12 +115,12 @@ def test_what_cannot_be_loaded(tmp_path, content, message):
 
 
 @pytest.mark.parametrize('texts', [[], ['', ' \n']])
-def test_no_text(texts):
+def test_train_refuses_no_text(texts):
     with pytest.raises(UserError, match='there is no text to train a tokenizer on'):
         Tokenizer.train(texts, kind='unigram', vocab_size=300)
 
 
-def test_long_lines_are_learned_from_too():
+def test_train_uses_long_lines():
     word, line = 'gargantuan', ' '.join(['gargantuan'] * 500)
     tokenizer = Tokenizer.train(['a b', line], kind='unigram', vocab_size=300)
     assert len(tokenizer.encode(word)) < 4

@@ -84,7 +84,7 @@ def test_warp_scales_each_axis_by_its_own():
         {'randaugment': (2, 0.5)},
     ],
 )
-def test_train_images(image, channels, augment):
+def test_standard_augment_shapes_and_dtypes(image, channels, augment):
     if dict(augment).get('randaugment') and channels == 4:
         with pytest.raises(UserError, match='randaugment is for images of 1 or 3 channels, not 4'):
             train_images(preprocess(channels), augment)
@@ -99,7 +99,7 @@ def test_train_images(image, channels, augment):
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
-def test_eval_images(channels):
+def test_preprocessed_shapes_and_dtypes(channels):
     transform = pickle.loads(pickle.dumps(eval_images(preprocess(channels))))
     result = transform({'image': PHOTO, 'label': np.int64(3)}, RNG)
     assert result['image'].shape == (20, 30, channels)
@@ -110,7 +110,7 @@ def test_eval_images(channels):
 
 @pytest.mark.parametrize('squash', [False, True])
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
-def test_evaluation_sees_what_later_use_sees_and_training_the_whole_of_it(interpolation, squash):
+def test_preprocessed_equals_preprocess_call(interpolation, squash):
     changes = {'interpolation': interpolation, 'squash': squash}
     for crop in (0.8, 1.0):
         use = preprocess(3, crop=crop, **changes)
@@ -123,7 +123,7 @@ def test_evaluation_sees_what_later_use_sees_and_training_the_whole_of_it(interp
         assert np.array_equal(trained, seen) == (crop == 1)
 
 
-def test_random_crops_are_resized_as_the_model_wants_it():
+def test_standard_augment_crops_with_interpolation_of_preprocess():
     crops = [
         train_images(preprocess(3, interpolation=name), {'crop': (0.1, 1.0)})(
             {'image': PHOTO, 'label': 0}, np.random.default_rng(0)
@@ -135,13 +135,13 @@ def test_random_crops_are_resized_as_the_model_wants_it():
 
 
 @pytest.mark.parametrize('key', ['crop', 'aspect'])
-def test_bounds_out_of_order(key):
+def test_standard_augment_refuses_bounds_out_of_order(key):
     with pytest.raises(UserError, match=f'config.augment.{key}'):
         train_images(preprocess(1), {key: (0.9, 0.5)})
 
 
 @pytest.mark.parametrize('label', [-1, 3])
-def test_labels_are_those_of_the_model(label):
+def test_check_label_refuses_labels_without_class(label):
     example = {'image': PHOTO, 'label': label}
     for transform in (
         train_images(preprocess(3), {}, 3),
@@ -153,14 +153,14 @@ def test_labels_are_those_of_the_model(label):
     assert eval_images(preprocess(3))(example, RNG)['label'] == label
 
 
-def test_a_shift_by_the_whole_image():
+def test_standard_augment_refuses_shift_by_whole_image():
     with pytest.raises(UserError, match=r'config.augment.shift: \d+ pixels move .* out of sight'):
         train_images(preprocess(1), {'shift': min(preprocess(1).image_size)})
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize('channels', [1, 2, 3, 7])
-def test_images_of_any_dtype_and_channels_pass_through(dtype, channels):
+def test_standard_augment_keeps_dtype_and_channels(dtype, channels):
     image = (np.random.default_rng(0).random((20, 30, channels)) * 255).astype(dtype)
     augment = transforms.StandardAugment(preprocess(channels), flip=True, shift=2)
     for transform in (augment, transforms.Preprocessed(preprocess(channels))):
@@ -172,7 +172,7 @@ def test_images_of_any_dtype_and_channels_pass_through(dtype, channels):
     assert abs(larger.mean() / image.mean() - 1) < 0.02
 
 
-def test_warps_are_of_8_bits():
+def test_standard_augment_refuses_to_warp_other_dtypes():
     augment = transforms.StandardAugment(preprocess(3), rotate=10.0)
     with pytest.raises(UserError, match='for images of 8 bits'):
         augment({'image': np.zeros((20, 30, 3), np.float32)}, RNG)
@@ -182,7 +182,7 @@ def halved(example, rng):
     return example | {'image': example['image'] // 2, 'drawn': rng.random()}
 
 
-def test_an_own_augmentation_gets_the_image_decoded_and_its_result_is_resized():
+def test_augmented_decodes_before_and_resizes_after():
     augment = transforms.make_augment(halved, {}, preprocess(3))
     example = augment({'image': encoded(rgba(), 'PNG')}, np.random.default_rng(0))
     assert (example['image'].shape, example['image'].dtype) == ((20, 30, 3), np.uint8)
@@ -202,7 +202,7 @@ def test_an_own_augmentation_gets_the_image_decoded_and_its_result_is_resized():
         (np.float16(1), np.float16(1)),
     ],
 )
-def test_values_become_arrays_that_devices_have(value, expected):
+def test_to_arrays_converts_to_device_dtypes(value, expected):
     array = transforms.to_arrays({'x': value})['x']
     assert array.dtype == expected.dtype
     np.testing.assert_array_equal(array, expected)
@@ -216,6 +216,6 @@ def test_values_become_arrays_that_devices_have(value, expected):
         ({'x': 2**40}, 'does not fit into int32'),
     ],
 )
-def test_values_that_no_batch_holds_are_refused(example, message):
+def test_to_arrays_refuses_invalid_values(example, message):
     with pytest.raises(UserError, match=message):
         transforms.to_arrays(example)

@@ -1,5 +1,6 @@
-"""Where batches come from.
+"""Reading data and making batches.
 
-A source (`sources`, with a file for each kind) gives single examples by index, a transform
-(`images`) turns one into arrays of fixed shapes, and `pipeline` makes batches of them.
+A source (`sources`, one module per kind) returns single examples by index. A transform (`transforms`) turns
+an example into arrays of fixed shapes. `pipeline` makes batches of them with grain. `inputs` and `sentences`
+put these together for a task.
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vitjax.data.arrays import Arrays
+from vitjax.data.paths import data_folder
 from vitjax.errors import UserError
-from vitjax.files import to_path
 
 _PIXELS = 3 * 32 * 32
 
@@ -48,11 +48,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
       UserError: the folder is missing or has no such files; when a split is opened: a file is
         missing or of the wrong length.
     """
-    if path is None:
-        raise UserError("data set 'cifar' needs config.data.path, the folder of its .bin files")
-    folder = to_path(path)
-    if not folder.is_dir():
-        raise UserError(f'no folder {path!r} (config.data.path)')
+    folder = data_folder(path, 'cifar', 'the folder of its .bin files')
     for layout in _LAYOUTS:
         if any((folder / file).is_file() for files in layout.files.values() for file in files):
             return {name: functools.partial(_open, folder, layout, name) for name in layout.files}

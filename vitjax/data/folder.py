@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from vitjax.data.images import EncodedImage
+from vitjax.data.paths import data_folder
 from vitjax.data.splits import spread_classes
 from vitjax.errors import UserError
-from vitjax.files import files_below, subfolders, to_path
+from vitjax.files import files_below, subfolders
 
 EXTENSIONS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -27,11 +28,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
       UserError: the folder is missing or has no subfolders; when a split is opened: a class without
         images, or one that 'train' has not.
     """
-    if path is None:
-        raise UserError("data set 'folder' needs config.data.path, a folder of class folders")
-    root = to_path(path)
-    if not root.is_dir():
-        raise UserError(f'no folder {path!r} (config.data.path)')
+    root = data_folder(path, 'folder', 'a folder of class folders')
     found = {
         split: root / name
         for split, names in _SPLITS.items()

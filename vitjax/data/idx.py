@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from vitjax.data.arrays import Arrays
+from vitjax.data.paths import data_folder
 from vitjax.errors import UserError
-from vitjax.files import to_path
 
 FASHION: tuple[str, ...] = (
     'T-shirt/top',
@@ -43,11 +43,7 @@ def splits(path: str | None) -> Mapping[str, Callable[[], Arrays]]:
       UserError: the folder is missing; when a split is opened: a file is missing, damaged, or of
         another shape.
     """
-    if path is None:
-        raise UserError("data set 'idx' needs config.data.path, the folder of its files")
-    folder = to_path(path)
-    if not folder.is_dir():
-        raise UserError(f'no folder {path!r} (config.data.path)')
+    folder = data_folder(path, 'idx', 'the folder of its files')
     return {name: functools.partial(_open, folder, name) for name in _PREFIXES}
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vitjax.data.pairs import Pairs
+from vitjax.data.paths import data_folder
 from vitjax.errors import UserError
-from vitjax.files import to_path
 
 
 def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callable[[], Pairs]]:
@@ -19,11 +19,7 @@ def splits(path: str | None, languages: tuple[str, str]) -> Mapping[str, Callabl
       UserError: no such folder, no such files in it, one language without the other; when a split is
         opened: invalid UTF-8, files of different length, a TSV without two columns, nothing at all.
     """
-    if path is None:
-        raise UserError("data set 'parallel' needs config.data.path, a folder of text files")
-    root = to_path(path)
-    if not root.is_dir():
-        raise UserError(f'no folder {path!r} (config.data.path)')
+    root = data_folder(path, 'parallel', 'a folder of text files')
     source, target = (f'.{language}' for language in languages)
     found = {file.stem: functools.partial(_tsv, file) for file in sorted(root.glob('*.tsv'))}
     for file in sorted(root.glob(f'*{source}')):
