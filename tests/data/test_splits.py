@@ -38,7 +38,7 @@ def test_parse_split_keeps_order_of_sums():
 
 @pytest.mark.parametrize('text', ['', 'train[', 'train[1]', 'train[a:b]', 'train+', 'train[%:]'])
 def test_parse_split_refuses_malformed_text(text):
-    with pytest.raises(UserError, match='is no split; write'):
+    with pytest.raises(UserError, match='is not a split; write'):
         parse_split(text)
 
 

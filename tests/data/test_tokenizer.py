@@ -92,7 +92,7 @@ def test_train_may_return_smaller_vocabulary():
 
 
 def test_train_samples_large_data_evenly(monkeypatch):
-    monkeypatch.setattr(module, '_SENTENCES', 2)
+    monkeypatch.setattr(module, '_MAX_SENTENCES', 2)
     sampled = Tokenizer.train(['ab', 'x', 'cd', 'y'], kind='unigram', vocab_size=300)
     assert sampled.model == Tokenizer.train(['ab', 'cd'], kind='unigram', vocab_size=300).model
 

@@ -11,19 +11,19 @@ from vitjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """Images and what belongs to each, in memory, as a source.
+    """Images with labels or other targets, in memory, as a source.
 
-    An example has the keys 'image', 'label' if there are labels, and those of `more`.
+    An example has the key 'image', 'label' if `labels_of` is given, and the keys of `more`.
 
     Attributes:
       name: for messages.
       images: [N, H, W, C], uint8, uint16 or float.
-      labels_of: [N, ...], the class of each image, or another target such as a float; None for none.
-      labels: names of the classes, which `labels_of` then numbers; None if there are no classes.
+      labels_of: [N, ...], the class of each image, or another target such as a float; None for no target.
+      labels: names of the classes, indexed by `labels_of`; None if there are no classes.
       more: further keys of an example -> array [N, ...].
 
     Raises:
-      UserError: there is no image, arrays differ in their lengths, or a label names no class.
+      UserError: there is no image, arrays differ in length, or a label is not the number of a class.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Arrays:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = {'image': self.images[index]}
+        example: dict[str, Any] = {'image': self.images[index]}
         if self.labels_of is not None:
             example['label'] = self.labels_of[index]
         return example | {key: array[index] for key, array in self.more.items()}

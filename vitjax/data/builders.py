@@ -1,4 +1,4 @@
-"""The library's own tensorflow-datasets builders, which generate without TensorFlow.
+"""vitjax's own tensorflow-datasets builders, which prepare data without TensorFlow.
 
 Importing this module registers them: `tfds.builder('vitjax_digits', file_format='array_record')`.
 """
@@ -45,7 +45,7 @@ class _Images(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, source):
         for index in range(len(source)):
             example = source[index]
-            # As a PIL image: the feature encodes arrays with TensorFlow.
+            # As a PIL image, because the feature encodes arrays with TensorFlow.
             yield index, example | {'image': Image.fromarray(example['image'][..., 0])}
 
 
@@ -67,7 +67,7 @@ class VitjaxFashionMnist(_Images):
     SHAPE = (28, 28, 1)
     LABELS = idx.FASHION
     HOMEPAGE = 'https://github.com/zalandoresearch/fashion-mnist'
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f'The four files *-ubyte.gz, unless they lie in {_FASHION}.'
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f'The four files *-ubyte.gz, unless they are in {_FASHION}.'
 
     def _splits(self, dl_manager):
         folder = Path(_FASHION)

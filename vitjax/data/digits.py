@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of 8x8 pixels that scikit-learn carries."""
+"""The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,9 +11,9 @@ from vitjax.errors import UserError
 
 
 def splits(path: str | None = None) -> Mapping[str, Callable[[], Arrays]]:
-    """'train', 1,437 images, and 'test', a stratified fifth held out: 360 images, always the same.
+    """'train' with 1,437 images and 'test' with 360, a fixed, stratified fifth.
 
-    Any contiguous part of 'train' has the classes in nearly equal numbers.
+    Any contiguous part of 'train' has nearly equal numbers of all classes.
     """
     if path is not None:
         raise UserError(f"data set 'digits' is scikit-learn's own and has no path, got {path!r}")

@@ -1,4 +1,4 @@
-"""A folder of image files, here or in a bucket, with a subfolder for each class."""
+"""A folder of image files, local or in a bucket, with one subfolder per class."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,18 +15,19 @@ from vitjax.files import files_below, subfolders
 
 EXTENSIONS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
-# Split -> names of its folder, the first that exists counts.
+# Split -> names of its folder; the first that exists is used.
 _SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test', 'val')}
 
 
 def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
-    """'train', 'val' and 'test', as far as there are folders of these names with classes in them.
+    """'train', 'val' and 'test': those whose folders exist and contain class folders.
 
-    Without a 'test' folder, 'val' stands for it. A folder of nothing but classes is all 'train'.
+    Without a folder 'test', 'val' is also the split 'test'. A folder that contains class folders only is the
+    split 'train'.
 
     Raises:
-      UserError: the folder is missing or has no subfolders; when a split is opened: a class without
-        images, or one that 'train' has not.
+      UserError: the folder is missing or has no subfolders; when a split is opened: a class has no
+        images, or is not a class of 'train'.
     """
     root = data_folder(path, 'folder', 'a folder of class folders')
     found = {
@@ -37,24 +38,25 @@ def splits(path: str | None) -> Mapping[str, Callable[[], 'Folder']]:
     } or {'train': root}
     labels = _subfolders(found.get('train', next(iter(found.values()))))
     if not labels:
-        raise UserError(f'{path}: no subfolders in it; images lie in a folder for each class')
+        raise UserError(f'{path}: no subfolders in it; images must be in one folder per class')
     return {split: functools.partial(Folder, where, labels) for split, where in found.items()}
 
 
 class Folder:
-    """The images below a folder, as a source; any contiguous part has the classes in proportion.
+    """The images of a folder, as a source. Any contiguous part has nearly the same class proportions.
 
     Args:
-      root: has a subfolder for each class, whose files count at any depth.
+      root: a folder with one subfolder per class; images are found at any depth.
       labels: names of the classes.
 
     Raises:
-      UserError: a subfolder that is no class, or has no images.
+      UserError: a subfolder is not a class, or has no images.
     """
 
     def __init__(self, root: Path, labels: tuple[str, ...]):
         self.name, self.labels = str(root), labels
-        paths, numbers = [], []
+        paths: list[str] = []
+        numbers: list[int] = []
         for label in _subfolders(root):
             if label not in labels:
                 raise UserError(f'{root / label}: no such class in the training data')
@@ -84,5 +86,5 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 def _images(folder: Path) -> list[str]:
     files = (file for file in files_below(folder) if file.lower().endswith(EXTENSIONS))
-    hidden = len(str(folder))  # what is hidden below it, file or folder, is left out
-    return [file for file in files if '/.' not in file[hidden:]]
+    start = len(str(folder))  # hidden files and folders below `folder` are ignored
+    return [file for file in files if '/.' not in file[start:]]

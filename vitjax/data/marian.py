@@ -75,7 +75,7 @@ class MarianTokenizer:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
-        """Tokens of each text; faster than one after another."""
+        """Tokens of each text; faster than `encode` in a loop."""
         # sentencepiece accepts no lone surrogates.
         cleaned = [re.sub('[\ud800-\udfff]', '\ufffd', text) for text in texts]
         prefixes = [self.prefix(text) for text in cleaned]
@@ -92,7 +92,7 @@ class MarianTokenizer:
         return match[0] if match else ''
 
     def piece(self, token: int) -> str:
-        """How a token is written; '▁' marks the beginning of a word."""
+        """The text of a token; '▁' marks the start of a word."""
         return self._pieces.get(token, _SPECIAL[0])
 
     def decode(self, tokens: Sequence[int]) -> str:

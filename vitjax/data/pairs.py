@@ -1,4 +1,4 @@
-"""A source of sentences and their translations in memory."""
+"""A source of sentence pairs in memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from vitjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Sentences and their translations, as a source of `{'source': str, 'target': str}`.
+    """Sentence pairs, as a source of examples `{'source': str, 'target': str}`.
 
     Attributes:
       name: for messages.
-      sources, targets: as many of each.
+      sources, targets: of equal length.
 
     Raises:
       UserError: there is no sentence.

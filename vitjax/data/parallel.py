@@ -1,4 +1,4 @@
-"""Sentence pairs from two aligned text files a split, or from a file of tab-separated values."""
+"""Sentence pairs from two aligned text files per split, or from one file of tab-separated values."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -61,9 +61,11 @@ def _lines(file: Path) -> list[str]:
     try:
         text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        # The codec counts from behind a byte order mark.
+        # The codec counts from the end of the byte order mark.
         line = content.count(b'\n', 0, len(content) - len(error.object) + error.start) + 1
-        raise UserError(f'{file}, line {line} is not UTF-8; convert it, as by iconv') from error
-    # Not splitlines(), which also ends lines where Unicode does, in the middle of a sentence.
+        raise UserError(
+            f'{file}, line {line} is not UTF-8; convert it, for example with iconv'
+        ) from error
+    # Not splitlines(), which also splits at characters such as U+2028 inside a sentence.
     lines = text.replace('\r\n', '\n').split('\n')
     return lines if lines[-1] else lines[:-1]

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations drawn from fourteen, all of one magnitude (Cubuk et al. 2020)."""
+"""RandAugment: operations drawn from fourteen, all with the same magnitude (Cubuk et al. 2020)."""
 
 from collections.abc import Callable
 
@@ -7,20 +7,20 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from vitjax.data.images import to_array, to_picture
 
-_GRAY = 128  # what moves in from outside of the picture
-_FURTHEST = 150 / 331  # share of a side that a picture is moved at most, as in AutoAugment
+_GRAY = 128  # fills the border that a shift, shear or rotation uncovers
+_MAX_SHIFT = 150 / 331  # share of a side, as in AutoAugment
 
 
 def rand_augment(
     image: np.ndarray, rng: np.random.Generator, operations: int, magnitude: float
 ) -> np.ndarray:
-    """As many operations, each drawn from `OPERATIONS`, one after another.
+    """Applies operations drawn from `OPERATIONS` one after another.
 
     Args:
       image: uint8 [H, W, 1 or 3].
-      operations: N of the paper, how many.
-      magnitude: M of the paper as a share of the greatest, in [0, 1]; torchvision's `magnitude` over
-        30. Operations that go both ways go either.
+      operations: number of operations, N in the paper.
+      magnitude: M in the paper divided by its maximum, in [0, 1]; `magnitude` / 30 in torchvision. The sign
+        of operations with two directions is random.
 
     Returns:
       uint8 of the same shape.
@@ -58,17 +58,17 @@ def _shear_y(picture: Image.Image, magnitude: float) -> Image.Image:
 
 
 def _translate_x(picture: Image.Image, magnitude: float) -> Image.Image:
-    return _affine(picture, (1, 0, magnitude * _FURTHEST * picture.width, 0, 1, 0))
+    return _affine(picture, (1, 0, magnitude * _MAX_SHIFT * picture.width, 0, 1, 0))
 
 
 def _translate_y(picture: Image.Image, magnitude: float) -> Image.Image:
-    return _affine(picture, (1, 0, 0, 0, 1, magnitude * _FURTHEST * picture.height))
+    return _affine(picture, (1, 0, 0, 0, 1, magnitude * _MAX_SHIFT * picture.height))
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    """The matrix says where in the picture each pixel of the result comes from.
+    """Affine transform; `matrix` maps pixels of the result to pixels of the picture.
 
-    That is the nearest one, as in the papers' code; interpolating takes several times as long.
+    The nearest pixel is taken, as in the papers' code; interpolation takes several times as long.
     """
     method = Image.Transform.AFFINE
     return picture.transform(picture.size, method, matrix, fillcolor=_fill(picture))
@@ -79,7 +79,7 @@ def _fill(picture: Image.Image) -> int | tuple[int, ...]:
 
 
 # The operations of Cubuk et al. 2020, figure 2, with the ranges of Cubuk et al. 2019, "AutoAugment",
-# table 6, but that at magnitude 0 all leave the picture as it is, save for the two that have none.
+# table 6. Unlike there, all operations with a magnitude change nothing at magnitude 0.
 OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     'identity': lambda picture, _: picture,
     'autocontrast': lambda picture, _: ImageOps.autocontrast(picture),

@@ -1,4 +1,4 @@
-"""Parts of a data set, written as TFDS writes them: 'train', 'train[:90%]', 'train[10:20]+test'."""
+"""Parts of a data set, in the syntax of TFDS: 'train', 'train[:90%]', 'train[10:20]+test'."""
 
 import dataclasses
 import re
@@ -13,17 +13,17 @@ _PART = re.compile(rf'([\w.-]+)(?:\[{_BOUND}:{_BOUND}\])?')
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A contiguous part of one split; bounds as written, None where left out."""
+    """A contiguous part of one split; bounds are text such as '10%', or None if omitted."""
 
     split: str
     start: str | None = None
     stop: str | None = None
 
     def range(self, count: int) -> range:
-        """Indices of the part when the split has `count` examples.
+        """Indices of the part in a split of `count` examples.
 
         Raises:
-          UserError: the part reaches past the split, or nothing is in it.
+          UserError: the part exceeds the split, or is empty.
         """
         start = 0 if self.start is None else _index(self.start, count)
         stop = count if self.stop is None else _index(self.stop, count)
@@ -46,14 +46,14 @@ def parse_split(text: str) -> list[Part]:
     when negative, as in https://www.tensorflow.org/datasets/splits.
 
     Raises:
-      UserError: `text` is written otherwise.
+      UserError: invalid syntax.
     """
     parts = []
     for part in text.split('+'):
         match = _PART.fullmatch(part.strip())
         if match is None:
             raise UserError(
-                f"{part.strip()!r} is no split; write 'train', 'train[:90%]', 'train[100:200]' or "
+                f"{part.strip()!r} is not a split; write 'train', 'train[:90%]', 'train[100:200]' or "
                 "'train[:10%]+test'"
             )
         parts.append(Part(*match.groups()))
@@ -61,13 +61,13 @@ def parse_split(text: str) -> list[Part]:
 
 
 def spread_classes(labels: np.ndarray) -> np.ndarray:
-    """An order in which every contiguous part holds the classes in nearly the same proportions.
+    """An order in which every contiguous part has nearly the same class proportions.
 
     Args:
       labels: integers [N].
 
     Returns:
-      Indices [N]; within a class they keep their order.
+      Indices [N]; the order within a class is kept.
     """
     place = np.empty(len(labels))
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""From a text as it is written to what a translation model takes, and back."""
+"""Preprocessing of text for translation models: text to tokens and back."""
 
 import dataclasses
 import json
@@ -15,18 +15,18 @@ from vitjax.files import read_json, write_atomically
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST = 16
+_MIN_LENGTH = 16  # padded length of the shortest batches
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchRules:
-    """By which rules the translations of a model are searched; see `vitjax.generation`.
+    """Options of the search for translations; see `vitjax.generation`.
 
-    The defaults are for models that are trained here; other families have their own.
+    The defaults are for models trained with vitjax; published models have their own.
 
     Attributes:
-      suppress: tokens that are never written; None for the begin and the padding.
-      longest: most tokens of a translation; None for no limit.
+      suppress: tokens that are never generated; None for the begin token and padding.
+      longest: maximum number of tokens of a translation; None for no limit.
       forced_eos, renormalise: see `vitjax.generation.greedy`.
       length_penalty, length_normalisation, early_stop: see `vitjax.generation.beam_search`.
     """
@@ -42,13 +42,13 @@ class SearchRules:
 
 @dataclasses.dataclass(frozen=True)
 class TextPreprocess:
-    """Encodes sentences for a model and decodes what it answers.
+    """Encodes sentences for a model and decodes its output.
 
     Attributes:
       tokenizer: of both languages.
-      languages: (source, target), as 'ko' and 'en'.
-      max_length: tokens of a sentence and its end that the model takes at most.
-      search: how the model's translations are searched.
+      languages: (source, target), such as ('ko', 'en').
+      max_length: maximum number of source tokens, including the end token.
+      search: options of the search for translations.
     """
 
     tokenizer: Tokenizer | MarianTokenizer
@@ -57,10 +57,10 @@ class TextPreprocess:
     search: SearchRules = SearchRules()
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Texts -> tokens int32 [B, S], with the end and padded, and mask bool [B, S].
+        """Texts -> tokens int32 [B, S] with end token and padding, and mask bool [B, S].
 
-        S is the smallest of 16, 32, 64 ... and `max_length` that holds them all, so that few shapes
-        have to be compiled. A longer text is cut at `max_length`, with a warning.
+        S is the smallest of 16, 32, 64 ... and `max_length` that is long enough for all, so that few shapes
+        are compiled. Texts of more than `max_length` tokens are truncated, with a warning.
         """
         sentences = [[*tokens, self.eos] for tokens in self.tokenizer.encode_all(texts)]
         longest = max(map(len, sentences), default=1)
@@ -70,7 +70,7 @@ class TextPreprocess:
                 'cut %d of %d texts at %d tokens, the longest of %d',
                 *(too_long, len(sentences), self.max_length, longest),
             )
-        length = _SHORTEST
+        length = _MIN_LENGTH
         while length < longest:
             length *= 2
         length = min(length, self.max_length)
@@ -81,15 +81,15 @@ class TextPreprocess:
         return source, source != self.pad
 
     def length(self, text: str) -> int:
-        """Tokens of a text and its end."""
+        """Number of tokens of a text, including the end token."""
         return len(self.tokenizer.encode(text)) + 1
 
     def pieces(self, tokens: Sequence[int]) -> list[str]:
-        """How each token is written; '▁' marks the beginning of a word."""
+        """The text of each token; '▁' marks the start of a word."""
         return [self.tokenizer.piece(int(token)) for token in tokens]
 
     def decode(self, tokens: Iterable[Sequence[int]]) -> list[str]:
-        """Texts of rows of tokens [B, T], each up to its end token."""
+        """Rows of tokens [B, T] -> texts; a row ends at its end token."""
         return [self.tokenizer.decode(self._until_end(list(row))) for row in tokens]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
@@ -132,7 +132,7 @@ class TextPreprocess:
 
 
 def cut(tokens: list[int], length: int) -> list[int]:
-    """At most `length` tokens of a sentence; the last one, its end, stays.
+    """Truncates a sentence to `length` tokens, keeping its last one, the end token.
 
     >>> cut([7, 8, 9, 3], 3)
     [7, 8, 3]

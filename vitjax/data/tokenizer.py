@@ -1,4 +1,4 @@
-"""Text to numbers and back: subword tokens by sentencepiece.
+"""Subword tokenizer: text to tokens and back, by sentencepiece.
 
 Sources: Kudo and Richardson, SentencePiece, https://arxiv.org/abs/1808.06226; unigram: Kudo,
 https://arxiv.org/abs/1804.10959; BPE: Sennrich et al., https://arxiv.org/abs/1508.07909.
@@ -15,22 +15,22 @@ from vitjax.errors import UserError
 from vitjax.files import write_atomically
 
 _FILE = 'tokenizer.model'
-_SENTENCES = 1_000_000  # that training sees at most; memory and time grow with them
-_LONGEST = 4192  # bytes above which sentencepiece would leave a sentence out, unless told otherwise
+_MAX_SENTENCES = 1_000_000  # for training; memory and time grow with them
+_MAX_BYTES = 4192  # sentencepiece's default limit, above which it ignores a sentence
 
 
 def normalise(text: str) -> str:
-    """What is encoded: Unicode's composed form (NFC), any white space as one space.
+    """Normalises text before encoding: Unicode NFC, white space collapsed to single spaces.
 
-    Lone surrogates, which are no characters, become U+FFFD, and sentencepiece's own mark of a space,
-    U+2581, a space.
+    Lone surrogates, which are not characters, become U+FFFD. U+2581, which sentencepiece uses for a space,
+    becomes a space.
     """
     text = re.sub('[\ud800-\udfff]', '\ufffd', text).replace('▁', ' ')
     return ' '.join(unicodedata.normalize('NFC', text).split())
 
 
 def sentencepiece_processor(model: bytes) -> Any:
-    """What encodes and decodes with a trained model; UserError if the bytes are none."""
+    """The processor of a serialized sentencepiece model; UserError if the bytes are not such a model."""
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor()
@@ -42,13 +42,13 @@ def sentencepiece_processor(model: bytes) -> Any:
 
 
 class Tokenizer:
-    """A sentencepiece model with the special tokens at fixed places.
+    """A sentencepiece model with fixed ids of the special tokens.
 
-    Any text can be encoded, for what has no piece is spelled in bytes, and `decode(encode(text))` is
+    Any text can be encoded: characters without a piece become bytes. `decode(encode(text))` equals
     `normalise(text)`.
 
     Args:
-      model: what `save` writes; UserError if it is something else.
+      model: serialized model, as in the file that `save` writes; UserError if it is invalid.
     """
 
     pad, unk, bos, eos = range(4)
@@ -61,17 +61,17 @@ class Tokenizer:
     def train(
         cls, texts: Iterable[str], *, kind: Literal['unigram', 'bpe'], vocab_size: int
     ) -> 'Tokenizer':
-        """A tokenizer with at most `vocab_size` tokens for texts like these; the same for the same texts.
+        """Trains a tokenizer with at most `vocab_size` tokens; deterministic.
 
         Raises:
-          UserError: so small a vocabulary cannot even hold the characters, or there is no text.
+          UserError: `vocab_size` is too small for the characters of the texts, or there is no text.
         """
         import sentencepiece
 
         texts = [text for text in map(normalise, texts) if text]
         if not texts:
             raise UserError('there is no text to train a tokenizer on')
-        step = -(-len(texts) // _SENTENCES) or 1
+        step = -(-len(texts) // _MAX_SENTENCES) or 1
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -86,7 +86,7 @@ class Tokenizer:
                 unk_id=cls.unk,
                 bos_id=cls.bos,
                 eos_id=cls.eos,
-                max_sentence_length=max(_LONGEST, max(len(text.encode()) for text in texts)),
+                max_sentence_length=max(_MAX_BYTES, max(len(text.encode()) for text in texts)),
                 num_threads=1,
                 minloglevel=2,
             )
@@ -117,27 +117,27 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """Number of tokens, special ones included."""
+        """Number of tokens, including special tokens."""
         return self._processor.get_piece_size()
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text, without begin and end."""
+        """Tokens of a text, without begin and end token."""
         return self._processor.encode(normalise(text))
 
     def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
-        """Tokens of each text; faster than one after another."""
+        """Tokens of each text; faster than `encode` in a loop."""
         return self._processor.encode(list(map(normalise, texts)), num_threads=1)
 
     def prefix(self, text: str) -> str:
-        """What stands before a text and is none of it: here nothing."""
+        """The control prefix of a text, see `MarianTokenizer.prefix`; always empty here."""
         del text
         return ''
 
     def piece(self, token: int) -> str:
-        """How a token is written; '▁' marks the beginning of a word."""
+        """The text of a token; '▁' marks the start of a word."""
         return self._processor.id_to_piece(token)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; special ones stand for nothing, unknown numbers for ' ⁇ '."""
+        """Tokens -> text; special tokens are left out, unknown ids become ' ⁇ '."""
         known = [int(token) if token < self.size else self.unk for token in tokens]
         return self._processor.decode(known)
