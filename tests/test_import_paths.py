@@ -207,3 +207,63 @@ def test_a_folder_inside_a_run_holds_no_code(tmp_path):
     code['modules']['own_hidden']['folder'] = str(outside)
     registry.remember_code(code, run)
     assert issubclass(registry.find('model', 'own_hidden:Net'), nn.Module)
+
+
+RESERVED = """
+from flax import linen as nn
+
+class Evaluator:
+    def __init__(self, every: int = 7):
+        pass
+
+    def __call__(self, event):
+        return {}
+
+def make_model(pretrained: bool = False) -> nn.Module:
+    pass
+
+def data(threads=1):
+    pass
+
+def optimizer(learning_rate, ema=0.5):
+    pass
+
+def augment(example, rng, strength=1.0):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ('part', 'name', 'argument'),
+    [
+        ('evals.mine', 'Evaluator', 'every'),
+        ('model', 'make_model', 'pretrained'),
+        ('data', 'data', 'threads'),
+        ('optimizer', 'optimizer', 'ema'),
+    ],
+)
+def test_an_argument_with_the_name_of_a_reserved_key_is_refused(
+    part, name, argument, tmp_path, monkeypatch
+):
+    (tmp_path / 'reserved_names.py').write_text(RESERVED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(importlib.sys.modules, 'reserved_names', raising=False)
+    config = base_config()
+    assert complete(config, {'augment.name': 'reserved_names:augment'}).augment.strength == 1.0
+    with pytest.raises(
+        UserError, match=f"has an argument '{argument}', which is a key that vitjax"
+    ):
+        complete(config, {f'{part}.name': f'reserved_names:{name}'})
+
+
+def test_a_group_of_entries_can_be_emptied():
+    config = base_config()
+    config.evals = {'knn': {'name': 'knn'}}
+    assert complete(config).evals.to_dict()
+    for empty in ('{}', 'none', {}):
+        assert complete(config, {'evals': empty}).evals.to_dict() == {}
+
+
+def test_a_flax_module_is_no_evaluator():
+    with pytest.raises(UserError, match='is not an evaluator'):
+        registry.find('evaluator', 'flax.linen:Dense')

@@ -267,19 +267,30 @@ def _import_module(path: str, name: str, origin: _Origin | None) -> types.Module
         raise UserError(f'{name!r}: {_place(error)}') from error
 
 
+def own_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost place of an error in code that is neither vitjax's nor of an installed library."""
+    libraries = ('site-packages', sysconfig.get_path('stdlib'), str(Path(__file__).parent))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename[0] != '<' and not any(part in frame.filename for part in libraries)
+    ]
+    return frames[-1] if frames else None
+
+
 def _place(error: Exception) -> str:
     """File, line and message of an error that was raised while a module was imported."""
     if isinstance(error, SyntaxError):
         return f'{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}'
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (importlib.__file__, __file__) and frame.filename[0] != '<'
-    ]
-    # Rather the line of the user's own code than that of a library that it calls.
-    libraries = ('site-packages', sysconfig.get_path('stdlib'))
-    frames = [f for f in frames if not any(part in f.filename for part in libraries)] or frames
-    where = f'{frames[-1].filename}, line {frames[-1].lineno}: ' if frames else ''
+    frame = own_frame(error)
+    if frame is None:
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename not in (importlib.__file__, __file__) and frame.filename[0] != '<'
+        ]
+        frame = frames[-1] if frames else None
+    where = f'{frame.filename}, line {frame.lineno}: ' if frame else ''
     return f'{where}{type(error).__name__}: {" ".join(str(error).split())}'
 
 
@@ -345,7 +356,7 @@ def _takes(count: int) -> Callable[[Any], bool]:
     """Predicate: a class of callables, or a callable with at least `count` positional parameters."""
 
     def takes(found: Any) -> bool:
-        if not _is_function(found):
+        if not _is_function(found) or _is_module(found):
             return False
         if isinstance(found, type):
             # Every class can be called; its instances must be callable too.

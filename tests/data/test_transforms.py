@@ -219,3 +219,28 @@ def test_to_arrays_converts_to_device_dtypes(value, expected):
 def test_to_arrays_refuses_invalid_values(example, message):
     with pytest.raises(UserError, match=message):
         transforms.to_arrays(example)
+
+
+@pytest.mark.parametrize(
+    ('given', 'returned', 'fits'),
+    [
+        ('uint8', 'uint8', True),
+        ('float32', 'float64', True),
+        ('uint8', 'float32', False),
+        ('uint8', 'uint16', False),
+        ('float32', 'uint8', False),
+    ],
+)
+def test_own_augmentation_returns_the_dtype_it_was_given(given, returned, fits):
+    """Integers are scaled before they are normalised, floats are not."""
+
+    def convert(example, rng):
+        return example | {'image': example['image'].astype(returned)}
+
+    augment = transforms.make_augment(convert, {}, preprocess(1, (6, 6)))
+    example = {'image': np.ones((6, 6, 1), given)}
+    if fits:
+        assert augment(example, np.random.default_rng(0))['image'].shape == (6, 6, 1)
+        return
+    with pytest.raises(UserError, match=f'an image of {returned} for one of {given}'):
+        augment(example, np.random.default_rng(0))

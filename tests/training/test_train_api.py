@@ -1,10 +1,12 @@
 """`vitjax.train` and what it takes: objects, streams, models of any inputs."""
 
 import json
+import re
 
 import grain
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
@@ -56,10 +58,12 @@ class Error(vitjax.Task):
 class Two(nn.Module):
     """A model with two inputs, and nothing else that it says of itself."""
 
+    rate: float = 0.1
+
     @nn.compact
     def __call__(self, image, question, deterministic=True):
         x = jnp.concatenate([image.reshape(len(image), -1), question], -1)
-        x = nn.Dropout(0.1, deterministic=deterministic)(nn.Dense(4)(x))
+        x = nn.Dropout(self.rate, deterministic=deterministic)(nn.Dense(4)(x))
         return nn.Dense(1)(x)
 
 
@@ -294,3 +298,76 @@ class Plain(nn.Module):
 
     def __call__(self, image):
         return image
+
+
+class Flat(nn.Module):
+    @nn.compact
+    def __call__(self, image):
+        return nn.Dense(10)(image.reshape(image.shape[0], -1))
+
+
+def one_pixel(event):
+    return {}
+
+
+@pytest.mark.parametrize(
+    ('objects', 'message'),
+    [
+        ({'model': Two}, 'model=Two is a class: give an instance'),
+        ({'task': Error}, 'task=Error is a class: give an instance'),
+        ({'task': 3}, 'task must be a vitjax.Task, not int'),
+        ({'data': 3}, 'data must be {split: source}'),
+        ({'optimizer': 'sgd'}, 'optimizer must be an optax transformation, not str'),
+        ({'evals': [one_pixel]}, 'evals must be {name: callable}, not list'),
+        ({'callbacks': {'a': one_pixel}}, 'callbacks must be a list'),
+        ({'callbacks': [Error]}, 'callbacks must be a list of callables'),
+    ],
+)
+def test_objects_of_the_wrong_kind_are_one_line(objects, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)):
+        vitjax.train(tiny(), tmp_path / 'run', **objects)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_an_optimizer_object_has_its_own_learning_rate(tmp_path):
+    """No rate of the config is recorded that is not used, and none is taken that has no effect."""
+    with pytest.raises(UserError, match='learning_rate has no effect'):
+        vitjax.train(
+            tiny(),
+            tmp_path / 'refused',
+            optimizer=optax.sgd(0.01),
+            overrides={'optimizer.learning_rate': 5.0},
+        )
+    vitjax.train(tiny(), tmp_path / 'run', optimizer=optax.sgd(0.01))
+    rows = [row for row in records(tmp_path / 'run') if row['split'] == 'train']
+    assert rows
+    assert not any('learning_rate' in row for row in rows)
+
+
+def test_a_run_that_goes_on_with_another_object_says_so(tmp_path, caplog):
+    data = questions(24)
+    objects = dict(task=Answer(), data={'train': data, 'test': data[:4]})
+    config = tiny(model={'name': None}, augment__name='standard')
+    vitjax.train(config, tmp_path / 'run', model=Two(), **objects)
+    caplog.clear()
+    config.steps = 4
+    vitjax.train(config, tmp_path / 'run', model=Two(rate=0.2), **objects)
+    assert 'model was Two(' in caplog.text
+    assert 'data given as objects' in caplog.text
+
+
+def test_images_of_several_sizes_need_a_model_with_image_size(tmp_path):
+    sizes = [(8, 8)] * 12 + [(7, 8)]
+    examples = [{'image': np.zeros((*size, 1), np.uint8), 'label': 0} for size in sizes]
+    with pytest.raises(UserError, match='its image is 7 x 8, but the first one is 8 x 8'):
+        vitjax.train(
+            tiny(),
+            tmp_path / 'run',
+            model=Flat(),
+            data={'train': examples, 'test': examples[:4]},
+        )
+
+
+def test_a_metric_that_is_not_finite_is_a_warning(tmp_path, caplog):
+    vitjax.train(tiny(), tmp_path / 'run', evals={'odd': lambda event: {'score': float('nan')}})
+    assert 'score of odd is not finite' in caplog.text

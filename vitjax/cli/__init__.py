@@ -121,9 +121,17 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             raise
+        from vitjax.registry import own_frame
+
         reason = ' '.join(str(error).split()) or 'no message'
+        frame = own_frame(error)
+        where = (
+            f'{frame.filename}, line {frame.lineno}; --debug shows more'
+            if frame
+            else '--debug shows where'
+        )
         print(
-            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} (--debug shows where)',
+            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} ({where})',
             file=sys.stderr,
         )
         return 1

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from vitjax.analysis.drawing import check_picture
     from vitjax.errors import UserError
     from vitjax.models.contract import example_inputs
+    from vitjax.protocols import HasFeatures
 
     if len(args.images) > MAX_IMAGES:
         raise UserError(
@@ -44,6 +45,11 @@ def run(args: argparse.Namespace) -> int:
     if not hasattr(pretrained.preprocess, 'pixels'):
         raise UserError(
             f'{args.checkpoint} is a translation model; use vitjax translate --attention'
+        )
+    if not isinstance(pretrained.model, HasFeatures):
+        raise UserError(
+            f'{args.checkpoint}: a {type(pretrained.model).__name__} has no method features, whose '
+            'attention is drawn'
         )
     # A model without attention is reported before images are read.
     maps = functools.partial(attention_maps, pretrained.model)

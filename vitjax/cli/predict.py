@@ -43,8 +43,12 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     pretrained = vitjax.load(args.checkpoint, allow_code=args.allow_code)
-    if not hasattr(pretrained.preprocess, 'pixels'):
+    if hasattr(pretrained.preprocess, 'tokenizer'):
         raise UserError(f'{args.checkpoint} is a translation model; use vitjax translate')
+    if not hasattr(pretrained.preprocess, 'pixels'):
+        raise UserError(
+            f'{args.checkpoint} is a model of other inputs than images; load it in Python with vitjax.load'
+        )
     task = make_task(pretrained.info['config']['task'])
     task.check_predicts(pretrained.model, args.checkpoint)
     model, labels = pretrained.model, pretrained.labels

@@ -96,6 +96,11 @@ def complete(
     """
     values = _with_defaults(config.to_dict())
     overrides = dict(overrides or {})
+    for group in GROUPS:
+        # A whole group: entries, or {} for none.
+        if (entries := overrides.get(group)) is not None and entries in ({}, '{}', 'none'):
+            values[group] = {}
+            del overrides[group]
     for key in [key for key in overrides if key.rpartition('.')[2] == 'name']:
         # A name decides which other keys its part has, so names come before the rest.
         _rename(values, key, overrides.pop(key))
@@ -228,6 +233,14 @@ def _schema(values: Mapping[str, Any]) -> dict[str, Any]:
     return schema
 
 
+# Kind -> common keys that are also given to what an import path names, where it has such an argument.
+_PASSED_ON = {
+    'data': ('path',),
+    'optimizer': ('learning_rate', 'weight_decay', 'no_decay'),
+    'schedule': ('warmup', 'cooldown'),
+}
+
+
 def _keys(common: type, kind: str | None, name: str | None) -> dict[str, tuple[Any, Any]]:
     hints = typing.get_type_hints(common, include_extras=True)
     keys = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(common)}
@@ -236,7 +249,12 @@ def _keys(common: type, kind: str | None, name: str | None) -> dict[str, tuple[A
     found = registry.find(kind, name)
     own = signature(found, reserved=(*GIVEN[kind], *registry.call_arguments(kind, found)))
     if registry.is_import_path(name):
-        # An argument that is called as a common key has the meaning that it has there.
+        for key in own:
+            if key in keys and key not in _PASSED_ON.get(kind, ()) and key != 'name':
+                raise UserError(
+                    f'{name!r} has an argument {key!r}, which is a key that vitjax itself uses in this '
+                    'part of a config; rename the argument'
+                )
         return keys | {key: value for key, value in own.items() if key != 'name'}
     return keys | {key: value for key, value in own.items() if key not in keys}
 

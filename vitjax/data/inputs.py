@@ -208,8 +208,11 @@ def open_examples(
     preprocess = _preprocess(options.keys, options.model, evaluation)
     augment: Transform = identity
     prepare: Transform = identity
+    one_size = None
     if preprocess is not None:
         prepare = Preprocessed(preprocess)
+        if getattr(options.model, 'image_size', None) is None:
+            one_size = preprocess.image_size
     if options.training:
         values = {key: value for key, value in options.augment.items() if key != 'name'}
         augment = make_augment(options.augment['name'], values, preprocess)
@@ -220,8 +223,8 @@ def open_examples(
     return ExampleData(
         train,
         evaluation,
-        TaskTransform(transform, augment, True),
-        TaskTransform(transform, prepare, False),
+        TaskTransform(transform, augment, True, one_size),
+        TaskTransform(transform, prepare, False, one_size),
         preprocess,
         images,
         getattr(train if train is not PLACEHOLDER_SPLIT else evaluation, 'labels', None),
@@ -233,13 +236,27 @@ def open_examples(
 
 @dataclasses.dataclass(frozen=True)
 class TaskTransform:
-    """Turns an example of a source into the arrays of a batch, by the transform of a task."""
+    """Turns an example of a source into the arrays of a batch, by the transform of a task.
+
+    Attributes:
+      one_size: height and width that all images must have, for a model without `image_size`; None: any.
+    """
 
     transform: Callable[..., Mapping[str, Any]]
     augment: Transform
     train: bool
+    one_size: tuple[int, int] | None = None
 
     def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        if self.one_size is not None and 'image' in example:
+            image = decode(example['image'])
+            if image.shape[:2] != self.one_size:
+                found, expected = (f'{h} x {w}' for h, w in (image.shape[:2], self.one_size))
+                raise UserError(
+                    f'its image is {found}, but the first one is {expected}: a model without image_size '
+                    'takes images of one size'
+                )
+            example = dict(example) | {'image': image}
         return to_arrays(self.transform(example, rng, augment=self.augment, train=self.train))
 
 

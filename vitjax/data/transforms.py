@@ -183,13 +183,25 @@ class Augmented:
         if 'image' in example:
             example = dict(example) | {'image': decode(example['image'])}
         changed = self.augment(example, rng)
+        self._check(example, changed)
+        if self.preprocess is None or 'image' not in changed:
+            return dict(changed)
+        return dict(changed) | {'image': self.preprocess.fit(changed['image'])}
+
+    def _check(self, example: Mapping[str, Any], changed: Any) -> None:
         if not isinstance(changed, Mapping):
             raise UserError(
                 f'config.augment returned {type(changed).__name__}, but an example is a dict'
             )
-        if self.preprocess is None or 'image' not in changed:
-            return dict(changed)
-        return dict(changed) | {'image': self.preprocess.fit(changed['image'])}
+        if 'image' not in example or 'image' not in changed:
+            return
+        given, found = example['image'].dtype, np.asarray(changed['image']).dtype
+        # Integers are scaled to [0, 1] before they are normalised, floats are not.
+        if found != given and not (given.kind == 'f' == found.kind):
+            raise UserError(
+                f'config.augment returned an image of {found} for one of {given}: it would be scaled '
+                f'in another way than in evaluation; return {given}'
+            )
 
 
 @dataclasses.dataclass(frozen=True)

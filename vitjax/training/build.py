@@ -43,6 +43,32 @@ class Given:
     data: Any = None
     optimizer: Any = None
 
+    def __post_init__(self):
+        expected = {
+            'model': (nn.Module, 'a Flax module'),
+            'task': (Task, 'a vitjax.Task'),
+            'data': ((Mapping, Callable), '{split: source} or a function that returns it'),
+            'optimizer': ((optax.GradientTransformation, Callable), 'an optax transformation'),
+        }
+        for part, (kind, shown) in expected.items():
+            value = getattr(self, part)
+            if isinstance(value, type):
+                raise UserError(f'{part}={value.__name__} is a class: give an instance of it')
+            if value is not None and not isinstance(value, kind):
+                raise UserError(f'{part} must be {shown}, not {type(value).__name__}')
+
+    def check_overrides(self, overrides: Mapping[str, Any]) -> None:
+        """UserError for a key that has no effect on an optimizer that is given as an object."""
+        if not isinstance(self.optimizer, optax.GradientTransformation):
+            return
+        around = ('frozen', 'layer_decay', 'clip_norm', 'accumulate', 'ema', 'nonfinite')
+        for key in overrides:
+            part, _, name = key.partition('.')
+            if part == 'schedule' or (part == 'optimizer' and name not in around):
+                raise UserError(
+                    f'config.{key} has no effect on an optimizer that is given as an object'
+                )
+
     @property
     def names(self) -> list[str]:
         """The parts that are given."""
@@ -242,6 +268,7 @@ def _training(
         warmup=steps('schedule.warmup'),
         cooldown=steps('schedule.cooldown'),
     )
+    has_schedule = optimizers.takes_schedule(config.optimizer.to_dict(), given.optimizer)
     weights = [resolved.weights]  # given away when they are used, for they may be large
 
     def start(experiment: Experiment) -> dict[str, Any] | None:
@@ -262,7 +289,7 @@ def _training(
     return Training(
         batch_size=config.batch_size,
         lengths=lengths,
-        schedule=schedule,
+        schedule=schedule if has_schedule else None,
         make_optimizer=make_optimizer,
         accumulate=config.optimizer.accumulate,
         ema=config.optimizer.ema,

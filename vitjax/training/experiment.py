@@ -37,7 +37,7 @@ class Training:
     Attributes:
       batch_size: examples a step, over all devices and hosts.
       lengths: of the run.
-      schedule: step -> learning rate.
+      schedule: step -> learning rate; None where the optimizer has a rate of its own.
       make_optimizer: parameters (or their shapes) and paths of stacks -> complete optax transformation.
       accumulate: micro-batches a step.
       ema: decay a step of the averaged parameters; None for none.
@@ -46,7 +46,7 @@ class Training:
 
     batch_size: int
     lengths: Lengths
-    schedule: optax.Schedule
+    schedule: optax.Schedule | None
     make_optimizer: Callable[[Any, Any], optax.GradientTransformation]
     accumulate: int = 1
     ema: float | None = None
@@ -255,7 +255,8 @@ class Experiment:
         return {**variables, 'params': {**params, 'task': own}}
 
     def _init_state(self, variables: Any = None) -> TrainState:
-        names = (*self.metric_names, 'gradient_norm', 'learning_rate')
+        rate = () if self.schedule is None else ('learning_rate',)
+        names = (*self.metric_names, 'gradient_norm', *rate)
         variables = self._init_variables() if variables is None else variables
         return TrainState.create(variables, self.optimizer, names, self.training.ema is not None)
 

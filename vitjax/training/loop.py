@@ -4,8 +4,10 @@ import collections
 import dataclasses
 import json
 import logging
+import math
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from vitjax import registry
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
 from vitjax.config import base_config, complete, import_paths, read_config
 from vitjax.errors import Preempted, RunError, UserError, unknown
-from vitjax.files import check_place, to_path, write_atomically
+from vitjax.files import check_place, read_json, to_path, write_atomically
 from vitjax.models.contract import write_inputs
 from vitjax.protocols import Callback, Evaluator, Event
 from vitjax.tasks.task import Task
@@ -98,7 +100,12 @@ def train(
       Preempted: `should_stop` said so; the state is saved.
     """
     given = Given(model, task, data, optimizer)
+    given.check_overrides(overrides or {})
     config = read_config(config, overrides)
+    if not isinstance(evals or {}, Mapping):
+        raise UserError(f'evals must be {{name: callable}}, not {type(evals).__name__}')
+    if isinstance(callbacks, Mapping) or not all(map(_is_callback, callbacks)):
+        raise UserError('callbacks must be a list of callables (event), not of classes')
     entries = {}
     for name, entry in (evals or {}).items():
         entries[name] = {'name': entry} if callable(entry) else dict(entry)
@@ -106,6 +113,35 @@ def train(
         config, to_path(workdir), should_stop or (lambda step: False), given, entries, callbacks
     )
     return run.finish()
+
+
+def _described(given: Given) -> dict[str, str]:
+    """The objects whose text says what they are: part -> one line."""
+    parts = {'model': given.model, 'task': given.task}
+    return {
+        part: re.sub(r' at 0x[0-9a-f]+', '', ' '.join(repr(value).split()))
+        for part, value in parts.items()
+        if value is not None
+    }
+
+
+def _changed_objects(code: Path, given: Given) -> Iterator[str]:
+    """What is known of the objects with which a run goes on, compared with those it began with."""
+    if not code.is_file() or not given.names:
+        return
+    stored = read_json(code).get('described', {})
+    for part, text in _described(given).items():
+        if part in stored and stored[part] != text:
+            yield f'changed since this run was started: {part} was {stored[part]}, is {text}'
+    if unknown_parts := [part for part in given.names if part in ('data', 'optimizer')]:
+        yield (
+            f'{" and ".join(unknown_parts)} given as objects: it is not checked that they are those '
+            'with which this run was started'
+        )
+
+
+def _is_callback(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
 
 
 class _Run:
@@ -131,6 +167,8 @@ class _Run:
         self.profiler = Profiler(workdir / 'profile', config.log.profile)
         for line in changes(workdir / 'config.json', config):
             logger.warning('changed since this run was started: %s', line)
+        for line in _changed_objects(workdir / 'code.json', given):
+            logger.warning('%s', line)
         host = (jax.process_index(), jax.process_count())
         batch_size = experiment.local_batch_size(config.batch_size)
         # Before there is a folder, so that a config that they refuse leaves none.
@@ -170,7 +208,8 @@ class _Run:
     def _write_code(self, given: Given, evals: Mapping[str, Mapping[str, Any]]) -> None:
         """Where the code is that is not vitjax's, if the run has any."""
         objects = [*given.names, *(f'evals.{name}' for name in evals)]
-        code = registry.describe_code(import_paths(self.config)) | {'objects': objects}
+        code = registry.describe_code(import_paths(self.config))
+        code |= {'objects': objects, 'described': _described(given)}
         path = self.workdir / 'code.json'
         if code['names'] or objects or path.exists():
             write_atomically(path, json.dumps(code, indent=2) + '\n')
@@ -323,6 +362,8 @@ class _Run:
                 raise unknown('metric', best, known)
 
     def _show(self, name: str, metrics: Mapping[str, float]) -> None:
+        if bad := [key for key, value in metrics.items() if not math.isfinite(value)]:
+            logger.warning('step %d: %s of %s is not finite', self.step, ', '.join(bad), name)
         shown = '  '.join(f'{key} {value:.4g}' for key, value in metrics.items())
         self.progress.say(f'step {self.step}: {name}  {shown}')
 
@@ -343,7 +384,12 @@ class _Run:
         )
         added = {}
         for callback in self.callbacks:
-            found = numbers(callback(event) or {}, 'a callback')
+            returned = callback(event) or {}
+            if not isinstance(returned, Mapping):
+                raise UserError(
+                    f'a callback returned {type(returned).__name__}, not {{name: number}} or None'
+                )
+            found = numbers(returned, 'a callback')
             if taken := (found.keys() & (metrics.keys() | added.keys())):
                 raise UserError(f'a callback returned {min(taken)!r}, which is measured already')
             added |= found

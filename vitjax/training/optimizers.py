@@ -208,6 +208,17 @@ def create(
     return optax.partition({'train': train, 'frozen': optax.set_to_zero()}, labels)
 
 
+def takes_schedule(config: Mapping[str, Any], given: Any = None) -> bool:
+    """Whether the schedule sets the learning rate: not of an optimizer that has a rate of its own."""
+    if given is not None:
+        return not isinstance(given, optax.GradientTransformation) and bool(
+            registry.parameters(given)
+        )
+    if not registry.is_import_path(config['name']):
+        return True
+    return 'learning_rate' in registry.parameters(registry.find('optimizer', config['name']))
+
+
 def _built_in(
     config: Mapping[str, Any], schedule: optax.Schedule, params: Any, stacks: Stacks
 ) -> list[optax.GradientTransformation]:
@@ -242,11 +253,17 @@ def _complete(
     keys = {k: x for k, x in keys.items() if k != 'learning_rate' and given is None}
     for key in ('weight_decay', 'no_decay'):
         usual = getattr(Optimizer(), key)
-        if key not in accepted and config[key] not in (usual, None):
+        if given is None and key not in accepted and config[key] not in (usual, None):
             raise UserError(
                 f'config.optimizer.{key} has no effect on {name!r}, which has no such argument: it is '
                 'a complete transformation'
             )
+
+    usual = Optimizer().learning_rate
+    if not takes_schedule(config, given) and given is None and config['learning_rate'] != usual:
+        raise UserError(
+            f'config.optimizer.learning_rate has no effect on {name!r}, which has no such argument'
+        )
 
     def made(rate: Any) -> Any:
         # A function that is given in Python takes the schedule, by whatever name.

@@ -18,7 +18,7 @@ def make_train_step(
     model: nn.Module,
     task: Task,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    schedule: optax.Schedule | None,
     *,
     seed: int,
     log_every: int,
@@ -89,9 +89,10 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1), grads)
         norm = optax.tree.norm(grads)
         metrics['gradient_norm'] = jnp.stack([norm, 1.0])
-        # The optimizer does not count the updates that are left out, so they do not move the schedule.
-        rate = schedule(state.step - state.skipped_updates)
-        metrics['learning_rate'] = jnp.stack([jnp.float32(rate), 1.0])
+        if schedule is not None:
+            # The optimizer does not count the updates that are left out, so they do not move the schedule.
+            rate = schedule(state.step - state.skipped_updates)
+            metrics['learning_rate'] = jnp.stack([jnp.float32(rate), 1.0])
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
