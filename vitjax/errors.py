@@ -1,7 +1,8 @@
 """Errors that the command line prints as one line, without a traceback."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -27,6 +28,18 @@ class CorruptExample(UserError):
 def one_line(error: Exception | None) -> str:
     """The message of another library's error on one line, cut to 200 characters."""
     return ' '.join(str(error).split())[:200]
+
+
+@contextlib.contextmanager
+def noting(part: str) -> Iterator[None]:
+    """Adds a note to an exception of a user's code: the part of the config in which it was raised."""
+    try:
+        yield
+    except (UserError, RunError, Preempted):
+        raise
+    except Exception as error:
+        error.add_note(f'in {part}')
+        raise
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -301,9 +301,11 @@ class Plain(nn.Module):
 
 
 class Flat(nn.Module):
+    num_classes: int = 10
+
     @nn.compact
     def __call__(self, image):
-        return nn.Dense(10)(image.reshape(image.shape[0], -1))
+        return nn.Dense(self.num_classes)(image.reshape(image.shape[0], -1))
 
 
 def one_pixel(event):
@@ -347,7 +349,7 @@ def test_an_optimizer_object_has_its_own_learning_rate(tmp_path):
 def test_a_run_that_goes_on_with_another_object_says_so(tmp_path, caplog):
     data = questions(24)
     objects = dict(task=Answer(), data={'train': data, 'test': data[:4]})
-    config = tiny(model={'name': None}, augment__name='standard')
+    config = tiny(model={'name': None}, data__eval_split='test')
     vitjax.train(config, tmp_path / 'run', model=Two(), **objects)
     caplog.clear()
     config.steps = 4
@@ -361,7 +363,7 @@ def test_images_of_several_sizes_need_a_model_with_image_size(tmp_path):
     examples = [{'image': np.zeros((*size, 1), np.uint8), 'label': 0} for size in sizes]
     with pytest.raises(UserError, match='its image is 7 x 8, but the first one is 8 x 8'):
         vitjax.train(
-            tiny(),
+            tiny(data__eval_split='test'),
             tmp_path / 'run',
             model=Flat(),
             data={'train': examples, 'test': examples[:4]},
@@ -371,3 +373,15 @@ def test_images_of_several_sizes_need_a_model_with_image_size(tmp_path):
 def test_a_metric_that_is_not_finite_is_a_warning(tmp_path, caplog):
     vitjax.train(tiny(), tmp_path / 'run', evals={'odd': lambda event: {'score': float('nan')}})
     assert 'score of odd is not finite' in caplog.text
+
+
+@pytest.mark.parametrize('part', ['evals', 'callbacks'])
+def test_an_exception_of_a_users_code_keeps_its_type_and_names_its_part(part, tmp_path):
+    def broken(event):
+        raise KeyError('palce')
+
+    objects = {'evals': {'broken': broken}} if part == 'evals' else {'callbacks': [broken]}
+    with pytest.raises(KeyError) as error:
+        vitjax.train(tiny(checkpoint__every=1), tmp_path / 'run', **objects)
+    assert error.value.__notes__[-1] == f'in config.{part}.broken'
+    vitjax.train(tiny(), tmp_path / 'run')  # goes on from what was saved, or anew

@@ -125,13 +125,12 @@ def _run(args: argparse.Namespace) -> int:
 
         reason = ' '.join(str(error).split()) or 'no message'
         frame = own_frame(error)
-        where = (
-            f'{frame.filename}, line {frame.lineno}; --debug shows more'
-            if frame
-            else '--debug shows where'
-        )
+        where = [x for x in getattr(error, '__notes__', ()) if x.startswith('in config.')]
+        if frame is not None:
+            where.append(f'{frame.filename}, line {frame.lineno}')
+        where.append('--debug shows more')
         print(
-            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} ({where})',
+            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} ({"; ".join(where)})',
             file=sys.stderr,
         )
         return 1

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vitjax import registry
 from vitjax.config import in_steps
-from vitjax.errors import Preempted, UserError, unknown
+from vitjax.errors import Preempted, UserError, noting, unknown
 from vitjax.protocols import EvaluationEvent, Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.prefetching import prefetch
@@ -135,7 +135,8 @@ class NamedEvaluation:
             batches=Batches(self._experiment, self._split, self._changes, self._steps),
             evaluate=lambda: self._of_split(variables),
         )
-        found = self._evaluator(event)
+        with noting(f'config.evals.{self.name}'):
+            found = self._evaluator(event)
         if not isinstance(found, Mapping):
             raise UserError(
                 f'config.evals.{self.name} returned {type(found).__name__}, not {{name: number}}'

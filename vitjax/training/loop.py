@@ -23,7 +23,7 @@ import vitjax
 from vitjax import registry
 from vitjax.checkpoints import Checkpoints, array_shapes, compare_shapes, unreadable
 from vitjax.config import base_config, complete, import_paths, read_config
-from vitjax.errors import Preempted, RunError, UserError, unknown
+from vitjax.errors import Preempted, RunError, UserError, noting, unknown
 from vitjax.files import check_place, read_json, to_path, write_atomically
 from vitjax.models.contract import write_inputs
 from vitjax.protocols import Callback, Evaluator, Event
@@ -115,6 +115,10 @@ def train(
     return run.finish()
 
 
+def _name_of(callback: Callback) -> str:
+    return getattr(callback, '__name__', type(callback).__name__)
+
+
 def _described(given: Given) -> dict[str, str]:
     """The objects whose text says what they are: part -> one line."""
     parts = {'model': given.model, 'task': given.task}
@@ -163,7 +167,8 @@ class _Run:
         self.config, experiment = config, self.experiment
         entries = config.evals.to_dict() | dict(evals)
         self.evaluations = named_evaluations(entries, experiment, config.batch_size)
-        self.callbacks = [*make_callbacks(config.callbacks.to_dict()), *callbacks]
+        self.callbacks = make_callbacks(config.callbacks.to_dict())
+        self.callbacks += [(_name_of(callback), callback) for callback in callbacks]
         self.profiler = Profiler(workdir / 'profile', config.log.profile)
         for line in changes(workdir / 'config.json', config):
             logger.warning('changed since this run was started: %s', line)
@@ -383,11 +388,13 @@ class _Run:
             *(self.config.to_dict(), self.workdir),
         )
         added = {}
-        for callback in self.callbacks:
-            returned = callback(event) or {}
+        for callback_name, callback in self.callbacks:
+            with noting(f'config.callbacks.{callback_name}'):
+                returned = callback(event) or {}
             if not isinstance(returned, Mapping):
                 raise UserError(
-                    f'a callback returned {type(returned).__name__}, not {{name: number}} or None'
+                    f'config.callbacks.{callback_name} returned {type(returned).__name__}, not '
+                    '{name: number} or None'
                 )
             found = numbers(returned, 'a callback')
             if taken := (found.keys() & (metrics.keys() | added.keys())):
@@ -505,13 +512,13 @@ def changes(path: Path, config: ml_collections.ConfigDict) -> list[str]:
     ]
 
 
-def make_callbacks(entries: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
-    """The callbacks of `config.callbacks`."""
+def make_callbacks(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Callback]]:
+    """The callbacks of `config.callbacks`, each with the name of its entry."""
     made = []
     for name, entry in entries.items():
         keys = {key: value for key, value in entry.items() if key != 'name'}
         try:
-            made.append(registry.bind('callback', entry.get('name') or name, keys))
+            made.append((name, registry.bind('callback', entry.get('name') or name, keys)))
         except (TypeError, ValueError) as error:
             raise UserError(f'config.callbacks.{name}: {error}') from error
     return made
