@@ -25,9 +25,13 @@ class CorruptExample(UserError):
     """An example that cannot be read; the message names its file or its index."""
 
 
-def one_line(error: Exception | None) -> str:
-    """The message of another library's error on one line, cut to 200 characters."""
-    return ' '.join(str(error).split())[:200]
+def one_line(error: BaseException | str | None, length: int = 200) -> str:
+    """The message of another library's error on one line, cut to a length; its type if it has none.
+
+    Of an error of the operating system it leaves out the path, which messages name themselves.
+    """
+    message = getattr(error, 'strerror', None) or ' '.join(str(error).split())
+    return message[:length] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def copy_here(path: Path, target: Path) -> None:
     try:
         _filesystem().get_file(str(path), str(target))
     except Exception as error:  # a bucket's client raises nearly anything
-        raise RunError(f'cannot copy {path} to {target}: {_reason(error)}') from error
+        raise RunError(f'cannot copy {path} to {target}: {one_line(error)}') from error
 
 
 def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str]) -> Path:
@@ -126,7 +126,7 @@ def kept_copy(folder: Path, needed: Collection[str], leave_out: Collection[str])
     except RunError:
         raise
     except Exception as error:  # a bucket's client raises nearly anything
-        raise RunError(f'cannot copy {folder} here: {_reason(error)}') from error
+        raise RunError(f'cannot copy {folder} here: {one_line(error)}') from error
     return here
 
 
@@ -166,7 +166,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(unfinished, path)
         _sync_folder(path.parent)
     except Exception as error:  # a bucket's client raises nearly anything
-        raise RunError(f'cannot write {path}: {_reason(error)}') from error
+        raise RunError(f'cannot write {path}: {one_line(error)}') from error
 
 
 @contextlib.contextmanager
@@ -189,7 +189,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        raise RunError(f'cannot write {path}: {_reason(error)}') from error
+        raise RunError(f'cannot write {path}: {one_line(error)}') from error
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -224,7 +224,7 @@ def _check_bucket(name: str) -> None:
     except TimeoutError:
         reason = f'no answer in {_PATIENCE} seconds'
     except Exception as error:  # network, credentials or permissions
-        reason = f'{_reason(error)}; gcloud auth application-default login gives credentials'
+        reason = f'{one_line(error)}; gcloud auth application-default login gives credentials'
     raise UserError(f'{_BUCKETS}{name}: {reason}')
 
 
@@ -245,8 +245,3 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
-
-
-def _reason(error: Exception) -> str:
-    """The message of an error, on one line."""
-    return getattr(error, 'strerror', None) or one_line(error) or repr(error)

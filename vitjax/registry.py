@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitjax.errors import UserError, unknown
+from vitjax.errors import UserError, one_line, unknown
 
 # Kind -> 'module:TABLE', a dict from built-in name to object. Imported when first asked for.
 _TABLES = {
@@ -291,7 +291,7 @@ def _place(error: Exception) -> str:
         ]
         frame = frames[-1] if frames else None
     where = f'{frame.filename}, line {frame.lineno}: ' if frame else ''
-    return f'{where}{type(error).__name__}: {" ".join(str(error).split())}'
+    return f'{where}{type(error).__name__}: {one_line(str(error), 500)}'
 
 
 def _public(found: Any) -> list[str]:

@@ -121,16 +121,18 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             raise
+        from vitjax.errors import one_line
         from vitjax.registry import own_frame
 
-        reason = ' '.join(str(error).split()) or 'no message'
+        reason = one_line(str(error), 500) if str(error).strip() else 'no message'
+
         frame = own_frame(error)
         where = [x for x in getattr(error, '__notes__', ()) if x.startswith('in config.')]
         if frame is not None:
             where.append(f'{frame.filename}, line {frame.lineno}')
         where.append('--debug shows more')
         print(
-            f'vitjax {args.command}: {type(error).__name__}: {reason[:500]} ({"; ".join(where)})',
+            f'vitjax {args.command}: {type(error).__name__}: {reason} ({"; ".join(where)})',
             file=sys.stderr,
         )
         return 1

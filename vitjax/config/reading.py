@@ -24,7 +24,7 @@ from vitjax import registry
 from vitjax.config.keys import Callback, Config, Evaluation
 from vitjax.config.recipes import recipe_path
 from vitjax.config.types import REQUIRED, checked, parse, signature
-from vitjax.errors import UserError, unknown
+from vitjax.errors import UserError, one_line, unknown
 from vitjax.files import is_local, read_json, to_path
 
 # Parts that have a name, and of whose name the other keys depend -> the kind in the registry.
@@ -368,7 +368,7 @@ def _run_recipe(path: str, argument: str | None) -> ml_collections.ConfigDict:
         raise
     except Exception as error:
         # ml_collections names the nearest key, in a message of several lines.
-        raise UserError(f'{path}: {" ".join(str(error).split())}') from error
+        raise UserError(f'{path}: {one_line(str(error), 500)}') from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f'{path}: get_config() returned {type(config).__name__}, not a ConfigDict')
     if argument is not None:
@@ -403,7 +403,7 @@ def _recipe_module(path: str) -> types.ModuleType:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f'{path}: {" ".join(str(error).split())}') from error
+        raise UserError(f'{path}: {one_line(str(error), 500)}') from error
     return module
 
 

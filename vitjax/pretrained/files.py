@@ -54,7 +54,7 @@ def read_tensors(path: Path) -> Tensors:
         raise UserError(f'{path}: {error.strerror or "cannot be read"}') from error
     # What a damaged file makes zipfile, numpy, json and struct raise is nearly anything.
     except Exception as error:
-        raise UserError(f'{path} is damaged or no {path.suffix} file: {_reason(error)}') from error
+        raise UserError(f'{path} is damaged or no {path.suffix} file: {one_line(error)}') from error
     _check_unpacked(path, sum(tensor.nbytes for tensor in tensors.values()), size)
     return tensors
 
@@ -68,7 +68,7 @@ def read_json_beside(path: Path) -> dict:
         if not isinstance(value, dict):
             raise ValueError('it holds no object')
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{path} is damaged: {_reason(error)}') from error
+        raise UserError(f'{path} is damaged: {one_line(error)}') from error
     return value
 
 
@@ -204,7 +204,3 @@ def _without_repeats(pairs: list[tuple]) -> dict:
     if len(found) != len(pairs):
         raise ValueError('a name occurs twice in its header')
     return found
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, 'strerror', None) or one_line(error) or type(error).__name__

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vitjax.errors import UserError
+from vitjax.errors import UserError, one_line
 from vitjax.files import copy_here, files_below, is_local
 
 PREFIX = 'hf:'
@@ -59,7 +59,7 @@ def snapshot(source: str) -> Path:
         about = huggingface_hub.HfApi().model_info(**which, timeout=_PATIENCE)
         files = [file.rfilename for file in about.siblings]
     except (ValueError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise UserError(f'{source}: {_reason(error)}') from error
+        raise UserError(f'{source}: {one_line(error)}') from error
     except Exception as error:  # of whatever keeps one from the Hub
         folder = _cached(source, which, error)
         wanted([path.relative_to(folder).as_posix() for path in folder.rglob('*')], source)
@@ -68,7 +68,7 @@ def snapshot(source: str) -> Path:
         try:
             folder = Path(huggingface_hub.snapshot_download(**which, allow_patterns=patterns))
         except Exception as error:
-            raise UserError(f'{source} cannot be downloaded: {_reason(error)}') from error
+            raise UserError(f'{source} cannot be downloaded: {one_line(error)}') from error
     _check_links(folder, source)
     return folder
 
@@ -130,7 +130,7 @@ def _cached(source: str, which: dict[str, str | None], failure: Exception) -> Pa
         )
     except Exception as error:
         raise UserError(
-            f'{source} is not in the cache, and the Hub cannot be asked: {_reason(failure)}'
+            f'{source} is not in the cache, and the Hub cannot be asked: {one_line(failure)}'
         ) from error
 
 
@@ -140,8 +140,3 @@ def _check_links(folder: Path, source: str) -> None:
     for path in (folder, *folder.rglob('*')):
         if folder.parent.name != 'snapshots' or not path.resolve().is_relative_to(root.resolve()):
             raise UserError(f'{source}: {path} leads out of the cache; delete {root}')
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
