@@ -105,6 +105,7 @@ def images(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_train_resumed_in_bucket_equals_uninterrupted_local_run(server, run, finished):
     ours = objects(server, 'run')
     assert ours['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
@@ -123,6 +124,7 @@ def test_train_resumed_in_bucket_equals_uninterrupted_local_run(server, run, fin
     assert same_parameters(run, finished)
 
 
+@pytest.mark.slow
 def test_eval_predict_convert_train_read_run_in_bucket(run, finished, recipe, command, tmp_path):
     code, ours, err = command('eval', '--workdir', run)
     assert code == 0, err
@@ -152,6 +154,7 @@ def test_load_and_train_ignore_unfinished_checkpoint(server, copy, finished, rec
     assert objects(server, copy)['metrics.jsonl'] == (finished / 'metrics.jsonl').read_bytes()
 
 
+@pytest.mark.slow
 def test_train_resumes_from_last_undamaged_checkpoint(server, copy, finished, recipe, command):
     for name, content in objects(server, f'{copy}/checkpoints/20/training').items():
         if len(content) > 1000:
@@ -165,6 +168,7 @@ def test_train_resumes_from_last_undamaged_checkpoint(server, copy, finished, re
     assert objects(server, f'{copy}/checkpoints.corrupt-20')
 
 
+@pytest.mark.slow
 def test_train_resumes_run_copied_to_or_from_bucket(
     server, run, finished, recipe, command, tmp_path
 ):
@@ -307,6 +311,7 @@ def test_write_atomically_writes_object(server):
         assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
 
 
+@pytest.mark.slow
 def test_translate_reads_checkpoint_in_bucket(server, translator, numbers, command):
     place = upload(server, translator, 'translator')
     korean, english = numbers[9]

@@ -30,6 +30,7 @@ def weights(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_recipe_builds_an_experiment(path, weights):
     overrides = {'model.pretrained': str(weights)} if path.stem == 'finetune' else {}

@@ -59,6 +59,7 @@ def test_readme_holds_the_measured_table_and_figure(name):
     assert f'python experiments/{name}/run.py' in readme
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_neither_run_again_nor_taken_for_another(recipe, tmp_path):
     options = harness.Options(quick=True, output=tmp_path, seeds=range(3), overrides=())
     once = harness.train(options, recipe, 'one', 0, {'steps': 2})
@@ -69,6 +70,7 @@ def test_a_finished_run_is_neither_run_again_nor_taken_for_another(recipe, tmp_p
         harness.train(options, recipe, 'one', 0, {'steps': 3})
 
 
+@pytest.mark.slow
 def test_an_overridden_length_takes_the_place_of_any_other(recipe, tmp_path):
     options = harness.Options(True, tmp_path, range(3), ('--config.examples=32',))
     _, workdir = harness.train(options, recipe, 'one', 0, {'steps': 9})

@@ -71,6 +71,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('task', TASKS)
 def test_a_task_of_the_page_trains_and_is_loaded(task, folder, tmp_path):
     model, more = TASKS[task]
@@ -90,6 +91,7 @@ def test_a_task_of_the_page_trains_and_is_loaded(task, folder, tmp_path):
     assert evaluated == pytest.approx(result.metrics, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_teacher_that_the_config_names(folder, tmp_path):
     data = {'train': examples(20), 'test': examples(11)}
     teacher = complete(config_of('SimCLR', num_classes=5))
@@ -127,6 +129,7 @@ def test_a_teacher_of_averages_needs_averages(folder, tmp_path):
         library.train(config, tmp_path, data={'train': examples(8), 'test': examples(8)})
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_page(folder, tmp_path, command, capsys):
     run = tmp_path / 'run'
     code, out, err = command('train', '--config', folder / 'recipe.py', '--workdir', run)

@@ -61,6 +61,7 @@ def program(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_mypy_finds_the_two_mistakes_in_a_users_program(program, monkeypatch):
     api = pytest.importorskip('mypy.api', reason="needs pip install 'vitjax[types]'")
     monkeypatch.setenv('MYPYPATH', str(ROOT))
@@ -71,6 +72,7 @@ def test_mypy_finds_the_two_mistakes_in_a_users_program(program, monkeypatch):
     assert lines == MISTAKES, found + errors
 
 
+@pytest.mark.slow
 def test_pyright_finds_the_two_mistakes_in_a_users_program(program):
     pytest.importorskip('basedpyright', reason="needs pip install 'vitjax[types]'")
     settings = {

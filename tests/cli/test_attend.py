@@ -62,6 +62,7 @@ def test_attend_draws_the_images_and_the_attention_maps_of_the_model(
             np.testing.assert_allclose(drawn, colours, atol=0.02)
 
 
+@pytest.mark.slow
 def test_attend_reports_a_mistake_in_one_line(finished, image, translator, tmp_path, command):
     for source, images, name, message in [
         (finished, [tmp_path / 'none.png'], 'map.png', 'none.png'),
@@ -77,6 +78,7 @@ def test_attend_reports_a_mistake_in_one_line(finished, image, translator, tmp_p
         assert not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_attend_refuses_a_model_without_attention_before_reading_images(recipe, tmp_path, command):
     from vitjax.config import read_config
     from vitjax.training.loop import train

@@ -27,6 +27,7 @@ def measured():
     return json.loads('\n'.join(printed))
 
 
+@pytest.mark.slow
 def test_bench_json_has_all_measurements(measured):
     assert measured['model'] == 'vit'
     assert measured['image_size'] == [8, 8]
@@ -115,6 +116,7 @@ def test_bench_reports_a_mistake_in_one_line(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench_of_a_masked_autoencoder(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, 'seconds_to_import', lambda names, _: dict.fromkeys(names, 0.5))
     decoder = [f'--config.model.decoder_{name}' for name in ('width=8', 'depth=1', 'num_heads=2')]
@@ -134,6 +136,7 @@ TRANSLATOR = [
 ]
 
 
+@pytest.mark.slow
 def test_bench_of_a_translation_model(monkeypatch, capsys):
     def measure(names, rounds):
         del rounds

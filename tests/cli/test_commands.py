@@ -118,12 +118,14 @@ def assert_same_result(run, text, rtol):
     assert found == pytest.approx(expected, rel=rtol)
 
 
+@pytest.mark.slow
 def test_eval_prints_the_metrics_of_the_training_run(run, vitjax):
     code, out, err = vitjax('eval', '--workdir', run)
     assert code == 0, err
     assert_same_result(run, out, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batch_size', [1, 7, 360, 1000])
 def test_eval_counts_every_example_once(run, batch_size, command):
     code, out, err = command('eval', '--workdir', run, '--batch_size', batch_size)
@@ -161,6 +163,7 @@ def test_eval_needs_no_training_data(run, command, tmp_path):
     assert json.loads(out)['examples'] < 360
 
 
+@pytest.mark.slow
 def test_predict_prints_a_line_for_each_image(run, vitjax, command, tmp_path):
     images = [next((run / 'examples').iterdir()), tmp_path / 'wide.png']
     Image.fromarray(np.zeros((20, 50, 4), np.uint8)).save(images[1])
@@ -177,6 +180,7 @@ def test_predict_prints_a_line_for_each_image(run, vitjax, command, tmp_path):
         assert sum(best['probability'] for best in found['top']) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_continues_after_an_unreadable_image(run, command, tmp_path):
     good = next((run / 'examples').iterdir())
     other, damaged = tmp_path / 'other.png', tmp_path / 'damaged.png'
@@ -212,6 +216,7 @@ def test_predict_and_eval_report_a_mistake_in_one_line(run, tmp_path, command):
         assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_eval_works_on_other_devices_than_training(run, tmp_path, vitjax):
     copy = shutil.copytree(run, tmp_path / 'run')
     config = json.loads((copy / 'config.json').read_text())

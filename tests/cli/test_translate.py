@@ -28,6 +28,7 @@ def run(translator, capsys, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_translate_keeps_the_order_of_texts_and_lines(run, numbers):
     (one, other), (first, second) = zip(*(numbers[9], numbers[5]), strict=True)
     assert run(one, other) == (0, f'{first}\n{second}\n', '')
@@ -37,6 +38,7 @@ def test_translate_keeps_the_order_of_texts_and_lines(run, numbers):
     assert run(stdin=b'') == (0, '', '')
 
 
+@pytest.mark.slow
 def test_translate_draws_the_attention_of_the_first_text_of_stdin(run, numbers, monkeypatch):
     texts = []
     monkeypatch.setattr('vitjax.analysis.alignment.font_for', lambda text: texts.append(text))
@@ -49,6 +51,7 @@ def test_translate_draws_the_attention_of_the_first_text_of_stdin(run, numbers, 
     assert texts == ['', '', numbers[9][0], (numbers[9][0], Path('map.png'))]
 
 
+@pytest.mark.slow
 def test_translate_json_has_scores_and_n_best(run, numbers):
     korean, english = numbers[30]
     code, out, _ = run('--json', '--beam_size', 3, '--n_best', 2, korean)
@@ -89,6 +92,7 @@ def test_translate_reports_a_mistake_in_one_line(run, arguments, stdin, message)
     assert 'map' not in out
 
 
+@pytest.mark.slow
 def test_translate_refuses_an_image_model(recipe, tmp_path, capsys):
     from vitjax.config import read_config
     from vitjax.training.loop import train

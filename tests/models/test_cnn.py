@@ -49,6 +49,7 @@ def random_variables(model, size, channels=3):
     return jax.tree.map_with_path(values, shapes(model, size, channels)[1])
 
 
+@pytest.mark.slow
 @SHARED
 @pytest.mark.parametrize(
     ('size', 'in_channels'), [((8, 8), 3), ((7, 12), 1), ((33, 9), 4), ((1, 1), 1)]
@@ -70,6 +71,7 @@ def test_cnn_takes_any_image_size_and_channels(network, channels, strides, size,
     assert features['pooled'].shape == (2, width)
 
 
+@pytest.mark.slow
 @SHARED
 def test_cnn_features(network, channels, strides):
     model = network(image_size=(6, 9))
@@ -90,6 +92,7 @@ def test_cnn_features(network, channels, strides):
     assert np.ptp(logits, axis=0).min() > 1e-3
 
 
+@pytest.mark.slow
 @SHARED
 @pytest.mark.parametrize('size', [(64, 64), (45, 30)])
 def test_cnn_windows(network, channels, strides, size):
@@ -151,6 +154,7 @@ def test_cnn_head_is_initialised_with_zeros():
     assert not np.any(head['bias'])
 
 
+@pytest.mark.slow
 @SHARED
 def test_cnn_in_bfloat16_is_near_float32(network, channels, strides):
     variables = random_variables(network(image_size=8), (8, 8))

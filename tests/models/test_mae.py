@@ -65,6 +65,7 @@ def test_mae_prediction_does_not_depend_on_hidden_patches():
     assert not np.allclose(changed['prediction'], result['prediction'], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_mae_mask_without_key_depends_only_on_the_image():
     apply = jax.jit(functools.partial(MODEL.apply, variables()))
     together = apply(IMAGES)
@@ -98,6 +99,7 @@ def test_mae_targets_are_normalised_per_patch():
     np.testing.assert_array_equal(plain[0, 5], IMAGES[0, 2:4, 3:6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('switch', [{'scan': True}, {'remat': True}, {'scan': True, 'remat': True}])
 def test_mae_scan_and_remat_do_not_change_results(switch):
     switched = create_model('mae', **SMALL, **switch)

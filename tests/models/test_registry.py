@@ -192,6 +192,7 @@ def cost(name, **settings):
     return model_cost(vitjax.create_model(name, **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', vitjax.list_models())
 def test_parameter_counts_are_exact_and_as_published(name):
     assert cost(name)[0] == PARAMETERS[name]

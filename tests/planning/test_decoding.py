@@ -49,6 +49,7 @@ def test_decoders_of_transformers_refuses_models_unlike_marian(changes):
         decoding.decoders_of_transformers(*translator(**changes), np.ones((1, 2), np.int32))
 
 
+@pytest.mark.slow
 def test_decoders_write_the_same_number_of_tokens(monkeypatch):
     """No translation ends early, for any weights."""
     monkeypatch.setattr(decoding, 'TOKENS', 5)

@@ -57,6 +57,7 @@ def found(environment):
 SHARE = 4 * 128 * 4  # bytes of a device's [4, 128] float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('kind', 'sent'),
     [

@@ -51,6 +51,7 @@ def test_steps_of_peer_refuses_other_models_and_precisions(changes):
         steps(**changes)
 
 
+@pytest.mark.slow
 def test_steps_of_peer_without_timm_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', None)
     with pytest.raises(UserError, match='torch is not installed'):

@@ -43,6 +43,7 @@ def plans(recipe, environment):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_plan_step_with_data_parallelism_reduces_gradients_once(plans):
     gradients = 4 * plans['parameters']
     sent = plans['8x1']['collectives']

@@ -132,6 +132,7 @@ def of_huggingface(folder, images):
 COMPUTE = {'google': of_google, 'timm': of_timm, 'huggingface': of_huggingface}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('format', FORMATS)
 @pytest.mark.parametrize('case', CASES)
 def test_a_format_computes_the_same_or_says_why_not(case, format, tmp_path):
@@ -149,6 +150,7 @@ def test_a_format_computes_the_same_or_says_why_not(case, format, tmp_path):
     assert np.abs(found - expected).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('case', 'format'),
     [

@@ -50,6 +50,7 @@ def expected(loaded, pixels):
     return jax.jit(loaded.model.apply)(loaded.variables, loaded.preprocess(pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('which', ['rotary', 'cnn'])
 def test_stablehlo_takes_any_number_of_images_on_any_platform(which, tmp_path):
     loaded = pretrained(which)
@@ -61,6 +62,7 @@ def test_stablehlo_takes_any_number_of_images_on_any_platform(which, tmp_path):
         np.testing.assert_allclose(exported.call(pixels), expected(loaded, pixels), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # jax2onnx's own
 @pytest.mark.parametrize('which', ['learned', 'rotary', 'fixed', 'cnn', 'hybrid'])
 def test_onnx_takes_any_number_of_images(which, tmp_path):

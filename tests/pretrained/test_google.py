@@ -336,6 +336,7 @@ def forward(t, images):
     return x @ t['head/kernel'] + t['head/bias']
 
 
+@pytest.mark.slow
 @ALL
 def test_every_spelling_computes_what_was_published(files, loaded, name):
     pretrained = loaded(name)

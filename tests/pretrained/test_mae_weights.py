@@ -112,6 +112,7 @@ def write(folder, tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changes',
     [

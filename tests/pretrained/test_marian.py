@@ -71,6 +71,7 @@ def test_lone_surrogates_are_replaced(ours):
     assert tokenizer.encode('물 \ud800') == tokenizer.encode('물 \ufffd')
 
 
+@pytest.mark.slow
 def test_translate_writes_what_transformers_does(folder, capsys):
     expected = recorded.read('marian')[1]['shared']['translations']
     assert main(['translate', '--checkpoint', str(folder), '--debug', *SOURCE]) == 0
@@ -174,6 +175,7 @@ def test_damaged_search_rules(ours, tmp_path):
         TextPreprocess.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_long_text_is_translated_in_parts(ours):
     found = translate(
         ours.model, ours.variables, ours.preprocess, ['나는 학생 가. ' * 40], batch_size=4

@@ -44,6 +44,7 @@ def accuracy(pretrained):
     return np.mean(logits.argmax(-1) == np.array([example['label'] for example in examples]))
 
 
+@pytest.mark.slow
 @MODELS
 def test_a_loaded_run_is_what_was_evaluated(run_of, model):
     run = run_of(model)
@@ -115,6 +116,7 @@ def test_a_damaged_run_is_one_line(run, tmp_path, damage, message):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.slow
 def test_switches_and_sizes_at_loading(run, tmp_path):
     narrow = library.load(run, dtype='bfloat16', remat=True)
     library.save(narrow, tmp_path / 'narrow')
@@ -157,6 +159,7 @@ def test_weights_alone_have_no_checkpoints_to_average(run, tmp_path):
         library.load(tmp_path / 'x.npz', average=5)
 
 
+@pytest.mark.slow
 def test_sentences_have_no_mean(translator):
     with pytest.raises(UserError, match='a model of sentences, which has no mean'):
         library.load(translator, mean=(0.5,))

@@ -46,6 +46,7 @@ def test_recorded_checkpoint_with_metas_names_gives_recorded_outputs(case, tmp_p
     assert_close('meta', computed(loaded, images_for(loaded)), recorded.outputs('meta', case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('names', ['in files', 'of the Hub', 'in memory'])
 def test_recorded_masked_autoencoder_gives_recorded_outputs(names, tmp_path):
     about = recorded.read('mae')[1]['ViT-MAE']
@@ -66,6 +67,7 @@ def test_recorded_masked_autoencoder_gives_recorded_outputs(names, tmp_path):
     assert_close('mae', found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', recorded.read('marian')[1])
 def test_recorded_marian_gives_recorded_logits_and_translations(case, tmp_path):
     loaded = vitjax.load(recorded.write('marian', case, tmp_path / 'opus-mt-ko-en'))

@@ -34,6 +34,7 @@ def params(pretrained):
 METHODS = {'vitjax': 'cubic_antialias', 'google': 'linear_corners'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', METHODS)
 @pytest.mark.parametrize(
     ('sizes', 'grid'),
@@ -75,6 +76,7 @@ def test_the_same_size_changes_nothing(source, layout):
     assert again.labels == native.labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', ['google', 'hybrid'])
 def test_gray_is_three_equal_channels(source, layout):
     colour, gray = vitjax.load(source(layout)), vitjax.load(source(layout), in_channels=1)
@@ -134,6 +136,7 @@ def test_a_size_that_was_not_asked_for(source):
         pretrained.model.apply(pretrained.variables, jnp.zeros((1, 16, 16, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('before', 'after', 'added'),
     [('class', 'none', -2), ('all', 'none', -4), ('none', 'class', 2), ('none', 'all', 4)],

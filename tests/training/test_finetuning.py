@@ -145,6 +145,7 @@ def test_sizes_are_adapted_before_the_first_step(vit):
     assert all(np.array_equal(start[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_of_a_masked_autoencoder_the_encoder_is_tuned(mae):
     config = tuning(mae)
     assert (config.model.name, config.model.pooling) == ('vit', 'mean')
@@ -175,6 +176,7 @@ def tuned(vit, tmp_path_factory):
     return config, place, metrics
 
 
+@pytest.mark.slow
 def test_a_tuned_run_needs_its_origin_no_more(tuned):
     _, place, metrics = tuned
     run = place / 'run'
@@ -234,6 +236,7 @@ def test_any_recipe_may_leave_the_model_to_the_weights(vit, recipe):
         resolve(read_config(str(recipe), {'model.name': 'none'}))
 
 
+@pytest.mark.slow
 def test_a_linear_probe_changes_only_the_head(vit, tmp_path):
     config = tuning(vit, f'{RECIPE}:linear_probe')
     train(config, tmp_path / 'run')

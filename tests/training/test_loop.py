@@ -76,6 +76,7 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_what_a_run_records(uninterrupted):
     assert [(row['step'], row['split']) for row in rows(uninterrupted)] == [
         *[(7, 'train'), (8, 'test'), (14, 'train'), (16, 'test'), (20, 'train'), (20, 'test')]
@@ -150,6 +151,7 @@ def test_a_file_where_the_folder_should_be(recipe, tmp_path, command):
     assert f'{tmp_path}/file is a file' in err
 
 
+@pytest.mark.slow
 def test_damaged_metrics_are_passed_over(recipe, tmp_path, command):
     run = 'train', '--config', recipe, '--workdir', tmp_path, '--config.checkpoint.best=accuracy'
     assert command(*run)[0] == 0
@@ -164,6 +166,7 @@ def test_damaged_metrics_are_passed_over(recipe, tmp_path, command):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
     config = read_config(f'{recipe}:cnn')
     whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
@@ -178,6 +181,7 @@ def test_statistics_of_batch_norm_are_resumed_and_loaded(recipe, tmp_path):
     assert SplitEvaluator(build_experiment(config))(loaded) == metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('item', ['model', 'training'])
 def test_a_damaged_checkpoint_is_passed_over(copy, finished, recipe, command, item):
     for path in (copy / 'checkpoints/20' / item).rglob('*'):
@@ -192,6 +196,7 @@ def test_a_damaged_checkpoint_is_passed_over(copy, finished, recipe, command, it
     assert (copy / 'checkpoints.corrupt-20').is_dir()
 
 
+@pytest.mark.slow
 def test_going_on_with_another_config(copy, recipe, command):
     run = 'train', '--config', recipe, '--workdir', copy
     code, _, err = command(*run, '--config.steps=24', '--config.optimizer.learning_rate=0.002')
@@ -207,6 +212,7 @@ def test_going_on_with_another_config(copy, recipe, command):
     assert (copy / 'config.json').read_bytes() == stored
 
 
+@pytest.mark.slow
 def test_going_on_with_another_version(copy, recipe, vitjax):
     path = copy / 'checkpoints/20/meta/metadata'
     meta = json.loads(path.read_text())
@@ -229,6 +235,7 @@ def test_a_finished_run_says_its_result_again_and_how_it_was_made(copy, recipe, 
         assert [path.read_bytes() for path in kept] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('policy', 'code'),
     [('stop', 1), ('skip', 0)],
@@ -248,6 +255,7 @@ def test_a_loss_that_is_not_finite(recipe, command, tmp_path, policy, code):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(library.load(tmp_path).variables))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(copy, recipe, environment):
     run = 'train', '--config', recipe, '--workdir', copy, '--config.steps=40'
     process = subprocess.run(
@@ -289,6 +297,7 @@ def write_images(folder):
     return paths
 
 
+@pytest.mark.slow
 def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
     paths = write_images(tmp_path / 'data')
     for path in paths[::8]:
@@ -309,6 +318,7 @@ def test_corrupt_images_stop_a_run_or_are_counted(recipe, command, tmp_path):
     assert (test['examples'], test['skipped_examples']) == (21, 3)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_costs_no_training(recipe, command, tmp_path):
     paths = write_images(tmp_path / 'data')
 
@@ -337,6 +347,7 @@ def test_an_image_that_cannot_be_read_costs_no_training(recipe, command, tmp_pat
         assert same_parameters(tmp_path / 'whole', tmp_path / split)
 
 
+@pytest.mark.slow
 def test_keeps_the_newest_and_the_best(recipe, command, tmp_path):
     overrides = ['--config.checkpoint.best=-loss', '--config.checkpoint.keep=1']
     code, _, err = command('train', '--config', recipe, '--workdir', tmp_path, *overrides)

@@ -104,6 +104,7 @@ def assert_close(one, other, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
+@pytest.mark.slow
 @NAMES
 def test_a_stack_learns_as_its_layers_would(name):
     changes = {'momentum_dtype': 'float32', 'factor_from': 4} if name == 'adafactor' else {}
@@ -148,6 +149,7 @@ REFERENCES = {
 }
 
 
+@pytest.mark.slow
 @NAMES
 def test_equals_the_reference_on_a_plain_tree(name):
     changes = {
@@ -175,6 +177,7 @@ def test_state_is_a_tree_of_arrays_that_jit_keeps_as_it_is(name):
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), updated) == described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['adamw', 'lamb', 'adafactor', 'muon'])
 def test_frozen_parameters_are_as_if_they_were_not_there(name):
     params, gradients = random_like(SHAPES, 0), random_like(SHAPES, 1)
@@ -229,6 +232,7 @@ VIT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['sgd', 'adamw', 'lamb'])
 @pytest.mark.parametrize('frozen', [(), ('^head/',)])
 def test_the_rate_decays_layer_by_layer(name, frozen):
@@ -343,6 +347,7 @@ def test_an_unknown_name_is_refused():
         create(config, constant, {'weight': jnp.zeros(3)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'message'),
     [
@@ -439,6 +444,7 @@ def abstract(model, *shape):
     return jax.tree.map(lambda leaf: leaf.shape, shapes['params']), stacks
 
 
+@pytest.mark.slow
 def test_layer_decay_of_a_real_model_in_a_model():
     shapes, stacks = abstract(Model(), 1, 4, 4, 3)
     params, gradients = random_like(shapes, 0), [random_like(shapes, 1)]
@@ -458,6 +464,7 @@ def test_layer_decay_of_a_real_model_in_a_model():
         np.testing.assert_allclose(scale, [1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['lamb', 'adafactor', 'muon'])
 @pytest.mark.parametrize(
     ('model', 'shape', 'where'),
@@ -482,6 +489,7 @@ def test_what_is_measured_a_layer_follows_the_declaration(name, model, shape, wh
         np.testing.assert_allclose(update, alone['kernel'], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['lamb', 'adafactor', 'muon'])
 def test_a_stack_of_stacks_learns_as_its_layers_would(name):
     changes = {'momentum_dtype': 'float32', 'factor_from': 2} if name == 'adafactor' else {}

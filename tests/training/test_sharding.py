@@ -52,6 +52,7 @@ def learn(recipe, environment, devices, *cases):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_eight_devices_learn_what_one_does(recipe, environment):
     alone = learn(recipe, environment, 1, 'vit 1x1x1', 'cnn 1x1x1')
     shares = {'vit 8x1x1': 1, 'vit 1x8x1': 1 / 8, 'vit 2x2x2': 1 / 4, 'cnn 4x2x1': 1}

@@ -49,6 +49,7 @@ def distance(one, other):
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)))
 
 
+@pytest.mark.slow
 def test_moments_are_updated_in_place(experiment):
     built = experiment(optimizer__name='adamw')
     with built.context():
@@ -58,6 +59,7 @@ def test_moments_are_updated_in_place(experiment):
     assert not [line for line in copies if 'opt_state' in line]
 
 
+@pytest.mark.slow
 def test_micro_batches_learn_what_one_batch_does(experiment):
     whole, _ = run(experiment(optimizer__name='sgd'))
     parts, _ = run(experiment(optimizer__name='sgd', optimizer__accumulate=4))
@@ -75,6 +77,7 @@ def test_micro_batches_weigh_examples_not_batches(experiment):
     assert distance(whole.params, parts.params) < 1e-6
 
 
+@pytest.mark.slow
 def test_each_micro_batch_moves_the_statistics_of_batch_norm(experiment):
     def alike(step, batch):
         # Each micro-batch is rows 0 to 3, so that its statistics are those of the whole batch.
@@ -140,6 +143,7 @@ def test_an_update_that_is_not_finite_is_left_out(recipe, monkeypatch):
         assert np.isnan(values[-1]['loss'])  # nothing was counted since the last log
 
 
+@pytest.mark.slow
 def test_the_log_is_the_mean_since_the_last_one(experiment):
     _, each = run(experiment(log__every=1), steps=4)
     _, pairs = run(experiment(log__every=2), steps=4)
@@ -148,6 +152,7 @@ def test_the_log_is_the_mean_since_the_last_one(experiment):
         np.testing.assert_allclose([pairs[1][name], pairs[3][name]], means, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('model', 'names'), [('vit', []), ('cnn', ['batch_stats'])])
 def test_averages_follow(experiment, model, names):
     """The first step's decay is 1 / 10, of parameters and statistics alike."""
@@ -161,6 +166,7 @@ def test_averages_follow(experiment, model, names):
     assert all(distance(state.variables[part], newest[part]) > 1e-3 for part in newest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['vit', 'cnn'])
 def test_without_averages_the_newest_is_used(experiment, model):
     state = experiment(model, optimizer__ema=None).init_state()
@@ -169,6 +175,7 @@ def test_without_averages_the_newest_is_used(experiment, model):
     assert distance(state.variables, newest) == 0
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_close_and_keeps_float32(experiment):
     wide, exact = run(experiment(), steps=3)
     state, values = run(experiment(precision__compute='bfloat16'), steps=3)
