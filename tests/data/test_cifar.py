@@ -50,7 +50,7 @@ def test_splits_read_fine_labels_of_cifar100(cifar100):
 def test_splits_refuse_truncated_file(cifar10, length):
     file = cifar10 / 'data_batch_3.bin'
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(UserError, match=r'data_batch_3.bin: .* no whole number of images'):
+    with pytest.raises(UserError, match=r'data_batch_3.bin: .* not a multiple of 3073'):
         open_source('cifar', 'train', str(cifar10))
 
 

@@ -82,7 +82,7 @@ def test_open_examples_without_training_opens_evaluation_only():
     data = opened(training=False)
     assert data.train is PLACEHOLDER_SPLIT
     assert data.labels == ('even', 'odd')
-    assert data.batch_shapes(4, train=True)['image'].shape == (4, 6, 6, 3)
+    assert data.batch_shapes(4, train=False)['image'].shape == (4, 6, 6, 3)
 
 
 def test_open_examples_without_reading_has_the_same_image_shape():
@@ -130,6 +130,7 @@ def test_save_skips_corrupt_examples(tmp_path):
 
 
 def test_read_labels_of_a_run_without_labels(tmp_path):
+    (tmp_path / 'labels.json').write_text('null')
     assert read_labels(tmp_path) is None
     (tmp_path / 'labels.json').write_text(json.dumps([1, 2]))
     with pytest.raises(UserError, match=r'labels\.json is damaged: it is not a list of names'):

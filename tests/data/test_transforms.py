@@ -187,7 +187,7 @@ def test_augmented_decodes_before_and_resizes_after():
     example = augment({'image': encoded(rgba(), 'PNG')}, np.random.default_rng(0))
     assert (example['image'].shape, example['image'].dtype) == ((20, 30, 3), np.uint8)
     assert 0 < example['drawn'] < 1
-    with pytest.raises(UserError, match='returned int, not an example'):
+    with pytest.raises(UserError, match='returned int, but an example is a dict'):
         transforms.make_augment(lambda example, rng: 3, {}, preprocess(3))({'image': PHOTO}, RNG)
 
 

@@ -120,7 +120,7 @@ def test_what_is_saved_at_another_size_is_loaded_at_it(source, tmp_path):
         ('google', {'image_size': 'big'}, 'image_size: '),
         ('google', {'in_channels': 4}, 'the weights are for 3 channels, and only RGB can become'),
         ('google', {'num_classes': -1}, 'num_classes must be at least 0'),
-        ('hybrid', {'patch_size': 6}, "no multiple of the stem's stride 4"),
+        ('hybrid', {'patch_size': 6}, "not a multiple of the stem's stride 4"),
         ('vitjax', {'patch_size': 24}, 'patch height 24 does not divide image height 12'),
     ],
 )

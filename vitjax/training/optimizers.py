@@ -259,12 +259,6 @@ def _complete(
                 'a complete transformation'
             )
 
-    usual = Optimizer().learning_rate
-    if not takes_schedule(config, given) and given is None and config['learning_rate'] != usual:
-        raise UserError(
-            f'config.optimizer.learning_rate has no effect on {name!r}, which has no such argument'
-        )
-
     def made(rate: Any) -> Any:
         # A function that is given in Python takes the schedule, by whatever name.
         if given is not None and 'learning_rate' not in accepted:
@@ -283,6 +277,11 @@ def _complete(
                 'transformation (init, update)'
             )
     _check_descends(probe, params, name)
+    usual = Optimizer().learning_rate
+    if not takes_schedule(config, given) and given is None and config['learning_rate'] != usual:
+        raise UserError(
+            f'config.optimizer.learning_rate has no effect on {name!r}, which has no such argument'
+        )
     return optimizer
 
 
